@@ -1,0 +1,417 @@
+//! A disk: its present generation, and the handles that read and write it.
+//!
+//! What must always hold
+//! 1. Every request runs under the read side of `state`; whoever changes the generation takes the
+//!    write side, which drains them. So a reset, a seal or a resize meets no running request and
+//!    no running flush round.
+//! 2. A handle belongs to a session; a fence begins a new one, and handles of an older session
+//!    are refused for ever.
+//! 3. The record that names a head is durable before the first flush of it is answered.
+//!
+//! Locks, in this order: `control` -> `state` -> `making_head` -> `recorded` -> the ledger's.
+//! `control` is held across I/O by operations on this disk alone; `recorded` across a ledger
+//! commit, which keeps a disk at one unsynced record.
+//! Left to others: where bytes go (`head`, `resolve`), what operations do (`reset`, `snapshot`,
+//! `lifecycle`).
+
+use std::sync::{Arc, OnceLock};
+
+use block_device::{
+    BlockDevice, ByteLength, ByteOffset, ByteRange, DeviceError, DiskId, Durability, Extent,
+    ExtentKind, ZeroMode,
+};
+use parking_lot::{Mutex, RwLock, RwLockReadGuard};
+
+use crate::{
+    error::StoreError,
+    geometry::CLUSTER_BLOCKS,
+    head::{Below, Head, OpenedHead},
+    id::EpochTag,
+    ledger::Slot,
+    ledger_record::{DiskRecord, SlotState},
+    names::Pin,
+    resolve::{Owner, Stack},
+    sealed_layer::{self, Chain},
+    store::Shared,
+    worker::Job,
+};
+
+/// A disk of the store.
+#[derive(Debug)]
+pub(crate) struct Disk {
+    pub(crate) id: DiskId,
+    pub(crate) slot: Slot,
+    /// Operations that change what the disk is, one at a time.
+    pub(crate) control: Mutex<()>,
+    pub(crate) state: RwLock<Generation>,
+    making_head: Mutex<()>,
+    /// What the ledger durably says.
+    recorded: Mutex<DiskRecord>,
+}
+
+/// What a disk is between two operations.
+#[derive(Debug)]
+pub(crate) struct Generation {
+    /// Handles of another session are refused.
+    pub(crate) session: u64,
+    /// What the ledger should say, but for a head that is still to be named.
+    pub(crate) record: DiskRecord,
+    /// Keeps the base alive.
+    pub(crate) base_pin: Option<Pin>,
+    /// The files, once somebody needed them.
+    pub(crate) layers: Option<DiskLayers>,
+    /// Why nothing is served.
+    pub(crate) refusal: Option<String>,
+}
+
+/// The open layers of a disk.
+#[derive(Debug)]
+pub(crate) struct DiskLayers {
+    pub(crate) base: Option<Arc<Chain>>,
+    pub(crate) head: OnceLock<Arc<Head>>,
+}
+
+impl Disk {
+    /// A disk as the ledger has it; nothing is opened yet.
+    pub(crate) fn new(slot: Slot, record: DiskRecord, base_pin: Option<Pin>) -> Self {
+        Self {
+            id: record.disk.clone(),
+            slot,
+            control: Mutex::new(()),
+            making_head: Mutex::new(()),
+            recorded: Mutex::new(record.clone()),
+            state: RwLock::new(Generation {
+                session: 0,
+                record,
+                base_pin,
+                layers: None,
+                refusal: None,
+            }),
+        }
+    }
+
+    /// Opens the layers if they are not open yet. The caller holds `control`.
+    pub(crate) fn ensure_open(&self, shared: &Shared) -> Result<(), StoreError> {
+        let mut state = self.state.write();
+        state.check_served(&self.id)?;
+        if state.layers.is_none() {
+            let layers = self.open_layers(shared, &mut state.record).map_err(|error| {
+                tracing::error!(disk = %self.id, %error, "the disk cannot be opened");
+                self.refused(error)
+            })?;
+            if state.record.base != state.base_pin.as_ref().map(Pin::layer) {
+                state.base_pin = shared.pin_base(state.record.base)?;
+            }
+            state.layers = Some(layers);
+            self.record(shared, &state)?;
+        }
+        Ok(())
+    }
+
+    fn open_layers(
+        &self,
+        shared: &Shared,
+        record: &mut DiskRecord,
+    ) -> Result<DiskLayers, StoreError> {
+        let head = OnceLock::new();
+        if let Some(layer) = record.head {
+            match Head::open(&*shared.storage, layer)? {
+                OpenedHead::Open(opened) => {
+                    self.check_head(&opened, record)?;
+                    let _ = head.set(Arc::from(opened));
+                }
+                // A snapshot sealed it and ended before the ledger moved on.
+                OpenedHead::Sealed => {
+                    record.base = Some(layer);
+                    record.head = None;
+                }
+            }
+        }
+        let base = shared.open_base(record.base)?;
+        Ok(DiskLayers { base, head })
+    }
+
+    fn check_head(&self, head: &Head, record: &DiskRecord) -> Result<(), StoreError> {
+        let header = head.header();
+        let wrong = |detail: String| {
+            Err(StoreError::damaged(
+                format!("the head {} of disk {}", head.layer(), self.id),
+                detail,
+            ))
+        };
+        if header.disk.as_ref() != Some(&self.id) {
+            return wrong("it belongs to another disk".into());
+        }
+        if header.epoch > record.epoch {
+            return wrong(format!(
+                "its epoch {} is above the ledger's {}: the ledger is an old one",
+                header.epoch, record.epoch
+            ));
+        }
+        if header.geometry.size() < record.geometry.size() {
+            return wrong("it is smaller than the disk".into());
+        }
+        Ok(())
+    }
+
+    /// Brings the ledger to what the generation says, if it says something else.
+    pub(crate) fn record(&self, shared: &Shared, state: &Generation) -> Result<(), StoreError> {
+        let wanted = state.wanted_record();
+        let mut recorded = self.recorded.lock();
+        if *recorded == wanted {
+            return Ok(());
+        }
+        shared.ledger.commit(&[(self.slot, SlotState::Live(wanted.clone()))])?;
+        take_note(shared, &mut recorded, wanted);
+        Ok(())
+    }
+
+    /// Takes note of a record that a shared commit made durable.
+    pub(crate) fn was_recorded(&self, shared: &Shared, record: DiskRecord) {
+        take_note(shared, &mut self.recorded.lock(), record);
+    }
+
+    /// Ends all handles; the caller holds the write side.
+    pub(crate) fn flush_exclusively(
+        &self,
+        shared: &Shared,
+        state: &Generation,
+    ) -> Result<(), DeviceError> {
+        let Some(head) = state.head() else { return Ok(()) };
+        self.record(shared, state)?;
+        head.rounds.flush(head, state.record.epoch)
+    }
+
+    /// Tells a failure of this disk's own files as a refusal of this disk.
+    fn refused(&self, error: StoreError) -> StoreError {
+        match error {
+            StoreError::Damaged { .. } | StoreError::UnknownLayer(_) => {
+                StoreError::Refused { disk: self.id.clone(), reason: error.to_string() }
+            }
+            other => other,
+        }
+    }
+}
+
+/// Remembers what is durable; a head that is named now no longer needs its mark.
+fn take_note(shared: &Shared, recorded: &mut DiskRecord, record: DiskRecord) {
+    let newly_named = record.head.filter(|head| recorded.head != Some(*head));
+    *recorded = record;
+    if let Some(head) = newly_named {
+        shared.later(Job::Unmark(head));
+    }
+}
+
+impl Generation {
+    pub(crate) fn head(&self) -> Option<&Arc<Head>> {
+        self.layers.as_ref()?.head.get()
+    }
+
+    /// What the ledger should say.
+    pub(crate) fn wanted_record(&self) -> DiskRecord {
+        let head = match &self.layers {
+            Some(layers) => layers.head.get().map(|head| head.layer()),
+            None => self.record.head,
+        };
+        DiskRecord { head, ..self.record.clone() }
+    }
+
+    pub(crate) fn check_served(&self, disk: &DiskId) -> Result<(), StoreError> {
+        match &self.refusal {
+            None => Ok(()),
+            Some(reason) => Err(StoreError::Refused { disk: disk.clone(), reason: reason.clone() }),
+        }
+    }
+
+    fn size(&self) -> ByteLength {
+        ByteLength::new(self.record.geometry.size())
+    }
+
+    fn tag(&self) -> EpochTag {
+        self.record.epoch.tag()
+    }
+
+    /// The layers; a handle exists only for a disk that was opened.
+    fn open_layers(&self) -> Result<&DiskLayers, DeviceError> {
+        self.layers.as_ref().ok_or(DeviceError::Fenced)
+    }
+
+    fn stack(&self) -> Result<Stack<'_>, DeviceError> {
+        let layers = self.open_layers()?;
+        let head = layers.head.get().map(|head| (&**head, self.tag()));
+        Ok(Stack { head, base: layers.base.as_deref() })
+    }
+
+    fn below(&self) -> Result<Below<'_>, DeviceError> {
+        let base = self.open_layers()?.base.as_ref();
+        Ok(Below { base, epoch: self.tag(), size: self.size().get() })
+    }
+
+    /// Blocks that were written or zeroed in the present epoch.
+    pub(crate) fn blocks_written(&self) -> Result<u64, StoreError> {
+        let Some(head) = self.head() else { return Ok(0) };
+        let words = head.map().stored_words()?;
+        let count = |said: u16| u64::from(said.count_ones());
+        let written = words.iter().map(|(_, word)| count(word.at(self.tag()).known())).sum();
+        debug_assert!(written <= self.record.geometry.clusters() * CLUSTER_BLOCKS);
+        Ok(written)
+    }
+}
+
+/// A disk opened for reading and writing, until the next fence.
+#[derive(Debug)]
+pub struct DiskHandle {
+    shared: Arc<Shared>,
+    disk: Arc<Disk>,
+    session: u64,
+}
+
+impl DiskHandle {
+    pub(crate) fn new(shared: Arc<Shared>, disk: Arc<Disk>, session: u64) -> Self {
+        Self { shared, disk, session }
+    }
+
+    /// Begins a request: nothing about the disk changes until the guard is dropped.
+    fn enter(&self) -> Result<RwLockReadGuard<'_, Generation>, DeviceError> {
+        let state = self.disk.state.read();
+        if state.session != self.session || state.refusal.is_some() {
+            return Err(DeviceError::Fenced);
+        }
+        Ok(state)
+    }
+
+    /// The head, made at the first write.
+    fn head<'g>(&self, state: &'g Generation) -> Result<&'g Arc<Head>, DeviceError> {
+        let layers = state.open_layers()?;
+        if let Some(head) = layers.head.get() {
+            return Ok(head);
+        }
+        let _one = self.disk.making_head.lock();
+        if layers.head.get().is_none() {
+            let head = Head::create(
+                &*self.shared.storage,
+                &self.disk.id,
+                state.record.geometry,
+                state.record.base,
+                state.record.epoch,
+                self.shared.ledger.sequence(self.disk.slot),
+            )?;
+            let _ = layers.head.set(Arc::new(head));
+        }
+        Ok(layers.head.get().expect("set just now"))
+    }
+
+    fn flush_in(&self, state: &Generation) -> Result<(), DeviceError> {
+        let Some(head) = state.head() else { return Ok(()) };
+        self.disk.record(&self.shared, state)?;
+        head.rounds.flush(head, state.record.epoch)
+    }
+
+    fn harden(&self, state: &Generation, durability: Durability) -> Result<(), DeviceError> {
+        match durability {
+            Durability::Cached => Ok(()),
+            Durability::ForceUnitAccess => self.flush_in(state),
+        }
+    }
+
+    /// Whether zeroing the stretch changes nothing: no head, nothing below.
+    fn is_hole(state: &Generation, range: ByteRange) -> Result<bool, DeviceError> {
+        let layers = state.open_layers()?;
+        let below = layers.base.as_ref().map_or(0, |base| base.size());
+        Ok(layers.head.get().is_none() && below <= range.start())
+    }
+}
+
+impl BlockDevice for DiskHandle {
+    fn size(&self) -> ByteLength {
+        self.disk.state.read().size()
+    }
+
+    fn is_read_only(&self) -> bool {
+        false
+    }
+
+    fn read_at(&self, buffer: &mut [u8], offset: ByteOffset) -> Result<(), DeviceError> {
+        let state = self.enter()?;
+        ByteRange::checked(offset, ByteLength::of(buffer), state.size())?;
+        sealed_layer::read_stack(&state.stack()?, buffer, offset.get())
+    }
+
+    fn write_at(
+        &self,
+        data: &[u8],
+        offset: ByteOffset,
+        durability: Durability,
+    ) -> Result<(), DeviceError> {
+        let state = self.enter()?;
+        ByteRange::checked(offset, ByteLength::of(data), state.size())?;
+        self.head(&state)?.write(&state.below()?, offset.get(), data)?;
+        self.harden(&state, durability)
+    }
+
+    fn flush(&self) -> Result<(), DeviceError> {
+        self.flush_in(&*self.enter()?)
+    }
+
+    fn discard(&self, offset: ByteOffset, length: ByteLength) -> Result<(), DeviceError> {
+        let state = self.enter()?;
+        let range = ByteRange::checked(offset, length, state.size())?;
+        if Self::is_hole(&state, range)? {
+            return Ok(());
+        }
+        let bytes = range.start()..range.end();
+        self.head(&state)?.zero_blocks(&state.below()?, bytes, ZeroMode::Punch)
+    }
+
+    fn write_zeroes(
+        &self,
+        offset: ByteOffset,
+        length: ByteLength,
+        mode: ZeroMode,
+        durability: Durability,
+    ) -> Result<(), DeviceError> {
+        let state = self.enter()?;
+        let range = ByteRange::checked(offset, length, state.size())?;
+        if !Self::is_hole(&state, range)? {
+            let (head, below) = (self.head(&state)?, state.below()?);
+            head.zero_sectors(&below, range.start()..range.end(), mode)?;
+        }
+        self.harden(&state, durability)
+    }
+
+    fn extents(
+        &self,
+        offset: ByteOffset,
+        length: ByteLength,
+        most: usize,
+    ) -> Result<Vec<Extent>, DeviceError> {
+        let state = self.enter()?;
+        let range = ByteRange::checked(offset, length, state.size())?;
+        stack_extents(&state.stack()?, range, most)
+    }
+}
+
+/// How a stretch of a stack is held; at most `most` extents.
+pub(crate) fn stack_extents(
+    stack: &Stack<'_>,
+    range: ByteRange,
+    most: usize,
+) -> Result<Vec<Extent>, DeviceError> {
+    let mut extents: Vec<Extent> = Vec::new();
+    stack.pieces(range.start()..range.end(), |piece| {
+        let kind = match piece.owner {
+            Owner::Hole => ExtentKind::Hole,
+            Owner::Zero => ExtentKind::Zero,
+            Owner::Head | Owner::Layer(_) => ExtentKind::Data,
+        };
+        let length = piece.range.end - piece.range.start;
+        let full = extents.len() >= most;
+        match extents.last_mut().filter(|last| last.kind == kind) {
+            Some(last) => last.length = ByteLength::new(last.length.get() + length),
+            None if full => return Ok(false),
+            None => extents.push(Extent { length: ByteLength::new(length), kind }),
+        }
+        Ok::<_, DeviceError>(true)
+    })?;
+    Ok(extents)
+}

@@ -1,0 +1,262 @@
+//! The files of a layer: `layers/<id>/{data,map}` and its marks.
+//!
+//! What must always hold
+//! 1. A layer's directory appears under its name only once all it was made with is durable:
+//!    temporary name, sized, synced, renamed, directory synced.
+//! 2. A layer whose fate is open carries a mark (an empty file `unfinished` or `deleting`); start
+//!    asks whoever names layers, and finishes or undoes. A layer without a mark is never swept.
+//! 3. `<id>.new` and `<id>.old` are never layers: nothing names them, start removes them.
+//!
+//! Left to others: who names layers (`names`, `recovery`), what the files hold.
+
+use std::{io, sync::Arc};
+
+use crate::{
+    error::StoreError,
+    header::{Header, LayerKind, LayerLabel, LayerState, StoredHeader},
+    id::LayerId,
+    storage::{Storage, StorageFile},
+};
+
+/// The directory of all layers.
+pub(crate) const LAYERS: &str = "layers";
+/// How much of a dead file is given back to the file system in one step, in bytes.
+const STEP: u64 = 256 << 20;
+
+/// Why a layer's fate is open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mark {
+    /// It was made, and is not yet known to be named by anybody.
+    Unfinished,
+    /// It is to be removed once nobody uses it.
+    Deleting,
+}
+
+impl Mark {
+    fn file_name(self) -> &'static str {
+        match self {
+            Self::Unfinished => "unfinished",
+            Self::Deleting => "deleting",
+        }
+    }
+}
+
+/// The open files of a layer.
+#[derive(Clone, Debug)]
+pub(crate) struct LayerFiles {
+    pub(crate) layer: LayerId,
+    pub(crate) data: Arc<dyn StorageFile>,
+    pub(crate) map: Arc<dyn StorageFile>,
+}
+
+impl LayerFiles {
+    /// Makes the files of a new layer under a temporary name, marked as unfinished.
+    pub(crate) fn create(
+        storage: &dyn Storage,
+        header: Header,
+    ) -> Result<(Self, StoredHeader), StoreError> {
+        let (layer, geometry) = (header.layer, header.geometry);
+        let directory = new_directory(layer);
+        let made = (|| {
+            storage.create_dir(&directory)?;
+            storage.create(&format!("{directory}/{}", Mark::Unfinished.file_name()))?;
+            let data = storage.create(&format!("{directory}/data"))?;
+            data.set_len(geometry.size())?;
+            let map = storage.create(&format!("{directory}/map"))?;
+            map.set_len(geometry.words_end())?;
+            Ok(Self { layer, data, map })
+        })();
+        let stored = made
+            .map_err(StoreError::io(format!("making layer {layer}")))
+            .and_then(|files| Ok((StoredHeader::create(&*files.map, header)?, files)));
+        match stored {
+            Ok((stored, files)) => Ok((files, stored)),
+            Err(error) => {
+                remove_tree(storage, &directory);
+                Err(error)
+            }
+        }
+    }
+
+    /// Makes a new layer durable under its own name.
+    pub(crate) fn finish(&self, storage: &dyn Storage) -> Result<(), StoreError> {
+        let directory = new_directory(self.layer);
+        let finished = (|| {
+            self.data.sync_data()?;
+            self.map.sync_data()?;
+            storage.sync_dir(&directory)?;
+            storage.rename(&directory, &directory_of(self.layer))?;
+            storage.sync_dir(LAYERS)
+        })();
+        finished.map_err(|error| {
+            remove_tree(storage, &directory);
+            StoreError::io(format!("making layer {} durable", self.layer))(error)
+        })
+    }
+
+    /// Opens the files of a layer.
+    pub(crate) fn open(storage: &dyn Storage, layer: LayerId) -> Result<Self, StoreError> {
+        let directory = directory_of(layer);
+        let open = |name: &str| {
+            storage.open(&format!("{directory}/{name}")).map_err(|error| match error.kind() {
+                io::ErrorKind::NotFound => {
+                    StoreError::damaged(format!("layer {layer}"), format!("its {name} is missing"))
+                }
+                io::ErrorKind::InvalidData => StoreError::damaged(
+                    format!("layer {layer}"),
+                    format!("its {name} is not a regular file"),
+                ),
+                _ => StoreError::io(format!("opening the {name} of layer {layer}"))(error),
+            })
+        };
+        Ok(Self { layer, data: open("data")?, map: open("map")? })
+    }
+
+    /// Makes sure that what is read of the map from now on is what the device holds, not what a
+    /// killed process left in the cache.
+    pub(crate) fn believe_only_the_device(&self) -> Result<(), StoreError> {
+        let settled = self.map.sync_data().and_then(|()| self.map.drop_cache());
+        settled.map_err(StoreError::io(format!("syncing the map of layer {}", self.layer)))
+    }
+
+    /// Checks that the files are as long as the header says: a sealed layer's exactly, a head's
+    /// at least (growing it may have been cut short).
+    pub(crate) fn check_lengths(&self, header: &Header) -> Result<(), StoreError> {
+        let length = |file: &Arc<dyn StorageFile>| {
+            file.length().map_err(StoreError::io(format!("measuring layer {}", self.layer)))
+        };
+        let (data, map) = (length(&self.data)?, length(&self.map)?);
+        let size = header.geometry.size();
+        let fits = match header.state {
+            LayerState::Sealed => data == size,
+            LayerState::Open => data >= size,
+        };
+        if fits && map >= header.geometry.words_end() {
+            return Ok(());
+        }
+        let detail =
+            format!("its files have {data} and {map} bytes, too few or too many for {size}");
+        Err(StoreError::damaged(format!("layer {}", self.layer), detail))
+    }
+}
+
+/// The label of a head: no resource stands for it.
+pub(crate) fn head_label() -> LayerLabel {
+    LayerLabel {
+        kind: LayerKind::Head,
+        id: String::new(),
+        account: String::new(),
+        name: String::new(),
+    }
+}
+
+/// Whether the layer has the mark.
+pub(crate) fn has_mark(storage: &dyn Storage, layer: LayerId, mark: Mark) -> io::Result<bool> {
+    storage.exists(&mark_of(layer, mark))
+}
+
+/// Puts the mark on the layer, durably.
+pub(crate) fn mark(storage: &dyn Storage, layer: LayerId, mark: Mark) -> Result<(), StoreError> {
+    let marked = match storage.create(&mark_of(layer, mark)) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        other => other.map(drop),
+    };
+    marked
+        .and_then(|()| storage.sync_dir(&directory_of(layer)))
+        .map_err(StoreError::io(format!("marking layer {layer}")))
+}
+
+/// Takes the mark off the layer, durably.
+pub(crate) fn unmark(storage: &dyn Storage, layer: LayerId, mark: Mark) -> Result<(), StoreError> {
+    let unmarked = match storage.remove_file(&mark_of(layer, mark)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        other => other,
+    };
+    unmarked
+        .and_then(|()| storage.sync_dir(&directory_of(layer)))
+        .map_err(StoreError::io(format!("unmarking layer {layer}")))
+}
+
+/// Removes a layer that nobody uses: first its name, then its space in steps.
+pub(crate) fn remove(storage: &dyn Storage, layer: LayerId) -> Result<(), StoreError> {
+    let dead = format!("{LAYERS}/{layer}.old");
+    let renamed = match storage.rename(&directory_of(layer), &dead) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        other => other,
+    };
+    renamed.map_err(StoreError::io(format!("removing layer {layer}")))?;
+    give_back_in_steps(storage, &dead);
+    remove_tree(storage, &dead);
+    Ok(())
+}
+
+/// Shortens a dead layer's data bit by bit: freeing much at once stalls others on a file system
+/// that discards.
+fn give_back_in_steps(storage: &dyn Storage, directory: &str) {
+    let Ok(data) = storage.open(&format!("{directory}/data")) else { return };
+    while data.allocated().is_ok_and(|held| held > STEP) {
+        let Ok(length) = data.length() else { return };
+        if length == 0 || data.set_len(length.saturating_sub(STEP)).is_err() {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+}
+
+/// Removes a layer's directory under whatever name; what cannot be removed is left to the next
+/// start, which tries again.
+pub(crate) fn remove_tree(storage: &dyn Storage, directory: &str) {
+    let removed = (|| {
+        for name in storage.list(directory)? {
+            storage.remove_file(&format!("{directory}/{name}"))?;
+        }
+        storage.remove_dir(directory)
+    })();
+    match removed {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            tracing::warn!(directory, %error, "could not remove what is left of a layer");
+        }
+        _ => {}
+    }
+}
+
+/// What a name in the directory of all layers stands for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Entry {
+    Layer(LayerId),
+    /// Something half made or half removed.
+    Remains(String),
+    /// Nothing of ours.
+    Foreign(String),
+}
+
+/// All names in the directory of layers.
+pub(crate) fn entries(storage: &dyn Storage) -> Result<Vec<Entry>, StoreError> {
+    let names = storage.list(LAYERS).map_err(StoreError::io("listing the layers"))?;
+    Ok(names.into_iter().map(Entry::of).collect())
+}
+
+impl Entry {
+    fn of(name: String) -> Self {
+        let half = name.strip_suffix(".new").or_else(|| name.strip_suffix(".old"));
+        if let Ok(layer) = name.parse() {
+            Self::Layer(layer)
+        } else if half.is_some_and(|half| half.parse::<LayerId>().is_ok()) {
+            Self::Remains(format!("{LAYERS}/{name}"))
+        } else {
+            Self::Foreign(name)
+        }
+    }
+}
+
+fn directory_of(layer: LayerId) -> String {
+    format!("{LAYERS}/{layer}")
+}
+
+fn new_directory(layer: LayerId) -> String {
+    format!("{LAYERS}/{layer}.new")
+}
+
+fn mark_of(layer: LayerId, mark: Mark) -> String {
+    format!("{LAYERS}/{layer}/{}", mark.file_name())
+}

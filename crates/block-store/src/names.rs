@@ -1,0 +1,114 @@
+//! Who keeps a layer alive: the catalog's names for it, and pins.
+//!
+//! A layer lives while the catalog names it, while anything pins it (a disk that stands on it, an
+//! operation that is about to name it), while another sealed layer stands on it, or while it is
+//! open. When the last name or pin goes, the worker looks at the rest and removes it.
+//!
+//! What must always hold: a layer that is being removed can no longer be named or pinned.
+//!
+//! Lock: `state`, held for a moment, never across I/O.
+//! Left to others: children and open handles (`worker`), the catalog itself (`cloud`).
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Arc, mpsc},
+};
+
+use parking_lot::Mutex;
+
+use crate::{error::StoreError, id::LayerId, worker::Job};
+
+/// The names and pins of all layers.
+#[derive(Debug)]
+pub(crate) struct Names {
+    state: Mutex<State>,
+    jobs: mpsc::Sender<Job>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    named: HashSet<LayerId>,
+    pins: HashMap<LayerId, usize>,
+    dying: HashSet<LayerId>,
+}
+
+impl Names {
+    pub(crate) fn new(jobs: mpsc::Sender<Job>) -> Self {
+        Self { state: Mutex::default(), jobs }
+    }
+
+    /// Says which layers the catalog names.
+    pub(crate) fn set_named(&self, named: HashSet<LayerId>) {
+        self.state.lock().named = named;
+    }
+
+    /// The catalog names the layer from now on.
+    pub(crate) fn name(&self, layer: LayerId) {
+        self.state.lock().named.insert(layer);
+    }
+
+    /// The catalog no longer names the layer.
+    pub(crate) fn unname(&self, layer: LayerId) {
+        self.state.lock().named.remove(&layer);
+        self.look_at(layer);
+    }
+
+    /// Whether the catalog names the layer.
+    pub(crate) fn is_named(&self, layer: LayerId) -> bool {
+        self.state.lock().named.contains(&layer)
+    }
+
+    /// Keeps the layer alive until the pin is dropped.
+    pub(crate) fn pin(self: &Arc<Self>, layer: LayerId) -> Result<Pin, StoreError> {
+        let mut state = self.state.lock();
+        if state.dying.contains(&layer) {
+            return Err(StoreError::UnknownLayer(layer));
+        }
+        *state.pins.entry(layer).or_default() += 1;
+        Ok(Pin { layer, names: self.clone() })
+    }
+
+    /// Begins the end of a layer, if nothing names or pins it.
+    pub(crate) fn begin_removal(&self, layer: LayerId) -> bool {
+        let mut state = self.state.lock();
+        let used = state.named.contains(&layer) || state.pins.contains_key(&layer);
+        !used && state.dying.insert(layer)
+    }
+
+    /// Ends the removal of a layer, done or not.
+    pub(crate) fn end_removal(&self, layer: LayerId) {
+        self.state.lock().dying.remove(&layer);
+    }
+
+    /// Has the worker look whether the layer is still needed.
+    fn look_at(&self, layer: LayerId) {
+        // The worker is gone only when the store is being closed; the next start looks again.
+        let _ = self.jobs.send(Job::Collect(layer));
+    }
+}
+
+/// Keeps a layer alive.
+#[derive(Debug)]
+pub(crate) struct Pin {
+    layer: LayerId,
+    names: Arc<Names>,
+}
+
+impl Pin {
+    pub(crate) fn layer(&self) -> LayerId {
+        self.layer
+    }
+}
+
+impl Drop for Pin {
+    fn drop(&mut self) {
+        let mut state = self.names.state.lock();
+        let count = state.pins.get_mut(&self.layer).expect("it was counted");
+        *count -= 1;
+        if *count == 0 {
+            state.pins.remove(&self.layer);
+            drop(state);
+            self.names.look_at(self.layer);
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! What start does with what a crash left: finish or undo marked things, report the rest.
+//!
+//! What must always hold
+//! 1. Only marked things are undone or finished, as the catalog says; an orphan without a mark is
+//!    kept and reported, for the catalog may be an older one.
+//! 2. Settling can be cut short anywhere and begun anew.
+//!
+//! Left to others: disks whose head was sealed but not left (`disk`, when it is opened).
+
+use std::{
+    collections::{BTreeSet, HashSet},
+    sync::Arc,
+};
+
+use block_device::DiskId;
+
+use crate::{
+    disk::Disk,
+    error::StoreError,
+    id::LayerId,
+    layer_files::{self, Entry, Mark},
+    ledger::Slot,
+    ledger_record::{DiskRecord, SlotState},
+    lifecycle,
+    store::{Shared, Store},
+    worker,
+};
+
+/// What the catalog names.
+#[derive(Clone, Debug, Default)]
+pub struct Named {
+    /// Disks with a record.
+    pub disks: HashSet<DiskId>,
+    /// Layers that an image or a snapshot names.
+    pub layers: HashSet<LayerId>,
+}
+
+/// What settling did and found.
+#[derive(Clone, Debug, Default)]
+pub struct Settled {
+    /// What a crash left half done and is done now, in words.
+    pub finished: Vec<String>,
+    /// What a crash left half done and is undone now, in words.
+    pub undone: Vec<String>,
+    /// Disks the catalog names and the ledger does not know.
+    pub missing_disks: Vec<DiskId>,
+    /// Disks the ledger knows and the catalog does not name: kept.
+    pub orphan_disks: Vec<DiskId>,
+    /// Layers that nobody names or uses: kept.
+    pub orphan_layers: Vec<LayerId>,
+    /// Names among the layers that are none of ours: kept.
+    pub foreign: Vec<String>,
+}
+
+impl Store {
+    /// Finishes or undoes what a crash left, as the catalog says. Called once after opening.
+    pub fn settle(&self, named: &Named) -> Result<Settled, StoreError> {
+        let mut settled = Settled::default();
+        let shared = self.shared();
+        settle_slots(shared, named, &mut settled)?;
+        shared.names.set_named(named.layers.clone());
+        settle_layers(shared, named, &mut settled)?;
+        let disks: HashSet<_> = self.disks().into_iter().collect();
+        settled.missing_disks = named.disks.difference(&disks).cloned().collect();
+        settled.orphan_disks = disks.difference(&named.disks).cloned().collect();
+        settled.missing_disks.sort();
+        settled.orphan_disks.sort();
+        Ok(settled)
+    }
+
+    /// The same for a store without a catalog: its own layers without a mark are the named ones,
+    /// a disk half made is undone, one half deleted is deleted.
+    pub fn settle_alone(&self) -> Result<Settled, StoreError> {
+        let (shared, mut layers) = (self.shared(), HashSet::new());
+        for layer in shared.layer_ids()? {
+            if marks(shared, layer)?.is_empty() {
+                layers.insert(layer);
+            }
+        }
+        let disks = self.disks().into_iter().collect();
+        self.settle(&Named { disks, layers })
+    }
+}
+
+fn settle_slots(shared: &Shared, named: &Named, settled: &mut Settled) -> Result<(), StoreError> {
+    let unsettled = std::mem::take(&mut *shared.unsettled.lock());
+    for (slot, state) in unsettled.slots {
+        let (creating, record) = match state {
+            SlotState::Creating(record) => (true, record),
+            SlotState::Deleting(record) => (false, record),
+            SlotState::Live(_) | SlotState::Free => continue,
+        };
+        let (exists, verb) = (named.disks.contains(&record.disk), verb(creating));
+        let told = format!("{verb} disk {}", record.disk);
+        if exists {
+            bring_to_life(shared, slot, record)?;
+        } else {
+            lifecycle::finish_delete(shared, slot, &record)?;
+        }
+        if exists == creating { settled.finished.push(told) } else { settled.undone.push(told) }
+    }
+    Ok(())
+}
+
+fn verb(creating: bool) -> &'static str {
+    if creating { "creating" } else { "deleting" }
+}
+
+fn bring_to_life(shared: &Shared, slot: Slot, record: DiskRecord) -> Result<(), StoreError> {
+    shared.ledger.commit(&[(slot, SlotState::Live(record.clone()))])?;
+    let pin = shared.pin_base(record.base)?;
+    let id = record.disk.clone();
+    shared.disks.write().insert(id, Arc::new(Disk::new(slot, record, pin)));
+    Ok(())
+}
+
+fn settle_layers(shared: &Shared, named: &Named, settled: &mut Settled) -> Result<(), StoreError> {
+    let (heads, mut used) = used_by_disks(shared);
+    let mut unnamed = Vec::new();
+    for entry in layer_files::entries(&*shared.storage)? {
+        match entry {
+            Entry::Remains(directory) => {
+                layer_files::remove_tree(&*shared.storage, &directory);
+                settled.undone.push(directory);
+            }
+            Entry::Foreign(name) => settled.foreign.push(name),
+            Entry::Layer(layer) if named.layers.contains(&layer) || heads.contains(&layer) => {
+                take_marks_off(shared, layer)?;
+            }
+            Entry::Layer(layer) => unnamed.push(layer),
+        }
+    }
+    if unnamed.is_empty() {
+        return Ok(());
+    }
+    add_parents(shared, &mut used)?;
+    for layer in unnamed {
+        settle_unnamed(shared, layer, used.contains(&layer), settled)?;
+    }
+    Ok(())
+}
+
+/// A layer that neither the catalog names nor a disk has as its head.
+fn settle_unnamed(
+    shared: &Shared,
+    layer: LayerId,
+    is_used: bool,
+    settled: &mut Settled,
+) -> Result<(), StoreError> {
+    let marks = marks(shared, layer)?;
+    match (marks.is_empty(), is_used) {
+        (true, false) => settled.orphan_layers.push(layer),
+        (true, true) => {}
+        // It goes once nothing stands on it any more.
+        (false, true) => layer_files::mark(&*shared.storage, layer, Mark::Deleting)?,
+        (false, false) => {
+            layer_files::remove(&*shared.storage, layer)?;
+            settled.undone.push(format!("layer {layer}"));
+        }
+    }
+    Ok(())
+}
+
+/// The heads of all disks, and the layers that disks stand on.
+fn used_by_disks(shared: &Shared) -> (HashSet<LayerId>, BTreeSet<LayerId>) {
+    let (mut heads, mut bases) = (HashSet::new(), BTreeSet::new());
+    for disk in shared.disks.read().values() {
+        let record = disk.state.read().wanted_record();
+        heads.extend(record.head);
+        bases.extend(record.base);
+    }
+    (heads, bases)
+}
+
+/// Adds the layers that other sealed layers stand on.
+fn add_parents(shared: &Shared, used: &mut BTreeSet<LayerId>) -> Result<(), StoreError> {
+    let headers = shared.layer_ids()?.into_iter();
+    used.extend(
+        headers
+            .filter_map(|layer| worker::sealed_header(&*shared.storage, layer))
+            .filter_map(|header| header.parent),
+    );
+    Ok(())
+}
+
+fn marks(shared: &Shared, layer: LayerId) -> Result<Vec<Mark>, StoreError> {
+    let mut found = Vec::new();
+    for mark in [Mark::Unfinished, Mark::Deleting] {
+        let has = layer_files::has_mark(&*shared.storage, layer, mark)
+            .map_err(StoreError::io(format!("looking for marks of layer {layer}")))?;
+        if has {
+            found.push(mark);
+        }
+    }
+    Ok(found)
+}
+
+fn take_marks_off(shared: &Shared, layer: LayerId) -> Result<(), StoreError> {
+    marks(shared, layer)?
+        .into_iter()
+        .try_for_each(|mark| layer_files::unmark(&*shared.storage, layer, mark))
+}

@@ -1,0 +1,128 @@
+//! Where the bytes of a disk are: which layer holds which stretch.
+//!
+//! What must always hold: the pieces are in order, cover the range without gaps, and neighbours
+//! differ in owner; a block belongs to the uppermost layer that says something about it.
+//! Left to others: reading them.
+
+use std::ops::Range;
+
+use block_device::{BLOCK, CLUSTER};
+
+use crate::{
+    error::StoreError,
+    geometry::{ClusterIndex, clusters_of, index},
+    head::Head,
+    id::EpochTag,
+    sealed_layer::Chain,
+};
+
+/// Who holds a stretch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Owner {
+    /// Nobody ever stored anything: zeros.
+    Hole,
+    /// Some layer says that it reads as zeros.
+    Zero,
+    /// The head.
+    Head,
+    /// The layer at this place of the chain, 0 being the uppermost.
+    Layer(usize),
+}
+
+/// A stretch of one owner.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Piece {
+    pub(crate) owner: Owner,
+    pub(crate) range: Range<u64>,
+}
+
+/// The stack that is looked through, from above.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Stack<'d> {
+    pub(crate) head: Option<(&'d Head, EpochTag)>,
+    pub(crate) base: Option<&'d Chain>,
+}
+
+impl Stack<'_> {
+    /// Tells the pieces of `range` one by one, until `each` answers false.
+    pub(crate) fn pieces<E: From<StoreError>>(
+        &self,
+        range: Range<u64>,
+        mut each: impl FnMut(Piece) -> Result<bool, E>,
+    ) -> Result<(), E> {
+        let mut open: Option<Piece> = None;
+        for cluster in clusters_of(&range) {
+            let owners = self.owners(cluster, cluster.blocks_touched(&range))?;
+            for next in owners.pieces(cluster, &range) {
+                match &mut open {
+                    Some(piece) if piece.owner == next.owner => piece.range.end = next.range.end,
+                    _ => {
+                        if let Some(done) = open.replace(next)
+                            && !each(done)?
+                        {
+                            return Ok(());
+                        }
+                    }
+                }
+            }
+        }
+        open.map_or(Ok(true), each).map(drop)
+    }
+
+    /// Who owns the wanted blocks of a cluster.
+    fn owners(&self, cluster: ClusterIndex, wanted: u16) -> Result<Owners, StoreError> {
+        let mut owners = Owners { of: [Owner::Hole; 16], wanted };
+        let mut left = wanted;
+        if let Some((head, epoch)) = self.head {
+            let said = head.map().word(cluster)?.at(epoch);
+            left = owners.assign(left, said.data, Owner::Head);
+            left = owners.assign(left, said.zero, Owner::Zero);
+        }
+        for (place, layer) in self.base.map_or(&[][..], Chain::layers).iter().enumerate() {
+            if left == 0 {
+                break;
+            }
+            let said = layer.said(cluster)?;
+            left = owners.assign(left, said.data, Owner::Layer(place));
+            left = owners.assign(left, said.zero, Owner::Zero);
+        }
+        Ok(owners)
+    }
+}
+
+/// Who owns the blocks of one cluster.
+struct Owners {
+    of: [Owner; 16],
+    wanted: u16,
+}
+
+impl Owners {
+    /// Gives the blocks that are left and said to the owner; answers what is left then.
+    fn assign(&mut self, left: u16, said: u16, owner: Owner) -> u16 {
+        let mut mine = left & said;
+        while mine != 0 {
+            self.of[index(u64::from(mine.trailing_zeros()))] = owner;
+            mine &= mine - 1;
+        }
+        left & !said
+    }
+
+    /// The runs of blocks of one owner, cut to the range.
+    fn pieces(&self, cluster: ClusterIndex, range: &Range<u64>) -> impl Iterator<Item = Piece> {
+        let first = index(u64::from(self.wanted.trailing_zeros()));
+        let end = index(u64::from(16 - self.wanted.leading_zeros()));
+        let bounds = range.start.max(cluster.start())..range.end.min(cluster.start() + CLUSTER);
+        let block_start =
+            move |block: usize| cluster.start() + BLOCK * u64::try_from(block).expect("one of 16");
+        self.of[first..end.max(first)]
+            .chunk_by(|a, b| a == b)
+            .scan(first, move |block, run| {
+                let start = block_start(*block).max(bounds.start);
+                *block += run.len();
+                let end = block_start(*block).min(bounds.end);
+                Some(Piece { owner: run[0], range: start..end })
+            })
+            .collect::<Vec<_>>()
+            .into_iter()
+    }
+}

@@ -1,0 +1,125 @@
+//! The root of a layer: one hash over its size and all it reads as.
+//!
+//! A tree of fan-out 256 over the clusters' hashes; the disk is taken as padded with zeros to a
+//! full tree. Hashes of all-zero subtrees are known beforehand, so the cost is that of the
+//! clusters that hold something.
+//!
+//! ```text
+//! cluster hash = blake3(64 KiB as read, padded with zeros past the end)
+//! node         = blake3(256 child hashes)
+//! root         = blake3("reinit root 1" | size u64 | hash of the one top node)
+//! ```
+//! What must always hold: equal size and content give an equal root, however it is layered.
+//! Left to others: where cluster hashes are kept (`hash_table`), making them (`hashing`).
+
+use block_device::CLUSTER;
+
+use crate::{geometry::index, id::Root};
+
+const FAN_OUT: u64 = 256;
+static ZEROS: [u8; index(CLUSTER)] = [0; index(CLUSTER)];
+
+/// The hash of one cluster as it reads.
+pub(crate) type ClusterHash = [u8; 32];
+
+/// The hash of a cluster; `content` may end early, where the disk does.
+pub(crate) fn hash_cluster(content: &[u8]) -> ClusterHash {
+    if content.len() == ZEROS.len() {
+        return *blake3::hash(content).as_bytes();
+    }
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(content).update(&ZEROS[content.len()..]);
+    *hasher.finalize().as_bytes()
+}
+
+/// The hash of a cluster of zeros.
+pub(crate) fn zero_cluster() -> ClusterHash {
+    *blake3::hash(&ZEROS).as_bytes()
+}
+
+/// The root of a layer of `size` bytes whose clusters, but for those given, are zeros.
+/// `clusters` is sorted by cluster.
+pub(crate) fn root_of(size: u64, clusters: impl IntoIterator<Item = (u64, ClusterHash)>) -> Root {
+    let mut zero = zero_cluster();
+    let mut level: Vec<_> = clusters.into_iter().filter(|(_, hash)| *hash != zero).collect();
+    let mut width = size.div_ceil(CLUSTER);
+    loop {
+        level = level
+            .chunk_by(|(a, _), (b, _)| a / FAN_OUT == b / FAN_OUT)
+            .map(|children| (children[0].0 / FAN_OUT, node(children, &zero)))
+            .collect();
+        zero = node(&[], &zero);
+        width = width.div_ceil(FAN_OUT);
+        if width <= 1 {
+            break;
+        }
+    }
+    let top = level.first().map_or(zero, |(_, hash)| *hash);
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(b"reinit root 1").update(&size.to_le_bytes()).update(&top);
+    Root::from_bytes(*hasher.finalize().as_bytes())
+}
+
+/// The hash of 256 children, those not given being zero subtrees.
+fn node(children: &[(u64, ClusterHash)], zero: &ClusterHash) -> ClusterHash {
+    let mut hasher = blake3::Hasher::new();
+    let mut next = 0;
+    for (child, hash) in children {
+        for _ in next..child % FAN_OUT {
+            hasher.update(zero);
+        }
+        hasher.update(hash);
+        next = child % FAN_OUT + 1;
+    }
+    for _ in next..FAN_OUT {
+        hasher.update(zero);
+    }
+    *hasher.finalize().as_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The definition, without any shortcut.
+    fn plain(size: u64, content: impl Fn(u64) -> ClusterHash) -> Root {
+        let mut level: Vec<_> = (0..size.div_ceil(CLUSTER)).map(content).collect();
+        let mut zero = zero_cluster();
+        loop {
+            level.resize(level.len().next_multiple_of(256), zero);
+            let hash = |nodes: &[ClusterHash]| *blake3::hash(&nodes.concat()).as_bytes();
+            level = level.chunks(256).map(hash).collect();
+            zero = hash(&[zero; 256]);
+            if level.len() == 1 {
+                break;
+            }
+        }
+        let text = [&b"reinit root 1"[..], &size.to_le_bytes(), &level[0]].concat();
+        Root::from_bytes(*blake3::hash(&text).as_bytes())
+    }
+
+    #[test]
+    fn the_sparse_root_is_the_plain_one() {
+        let mark = hash_cluster(b"something");
+        for (clusters, set) in [
+            (1, vec![0]),
+            (256, vec![3]),
+            (257, vec![0, 256]),
+            (70_000, vec![69_999]),
+            (300, vec![]),
+        ] {
+            let size = clusters * CLUSTER;
+            let sparse = root_of(size, set.iter().map(|cluster| (*cluster, mark)));
+            let full = plain(size, |c| if set.contains(&c) { mark } else { zero_cluster() });
+            assert_eq!(sparse, full, "{clusters} clusters, {set:?} set");
+        }
+    }
+
+    #[test]
+    fn a_stored_cluster_of_zeros_changes_nothing_but_the_size_does() {
+        let stored = root_of(CLUSTER * 4, [(2, hash_cluster(&ZEROS))]);
+        assert_eq!(stored, root_of(CLUSTER * 4, []));
+        assert_ne!(stored, root_of(CLUSTER * 4 - 512, []));
+        assert_eq!(hash_cluster(&ZEROS[..512]), zero_cluster());
+    }
+}

@@ -1,0 +1,124 @@
+//! Snapshot: seal the head, name it, go on with a new one.
+//!
+//! Order: hold I/O -> flush -> mark the head sealed (synced) -> I/O goes on -> the catalog's
+//! commit -> the ledger moves on to the sealed base.
+//!
+//! What must always hold
+//! 1. A snapshot holds what was answered before it and nothing sent after its answer.
+//! 2. The catalog's commit decides. A head that was sealed without one stays the disk's base and
+//!    is removed when the disk leaves it.
+//!
+//! Left to others: hashing (`hashing`), the record of the snapshot (`cloud`).
+
+use std::sync::OnceLock;
+
+use block_device::DiskId;
+
+use crate::{
+    disk::{Disk, DiskLayers, Generation},
+    error::{SnapshotError, StoreError},
+    header::{LayerLabel, LayerState},
+    id::LayerId,
+    layer_files::{self, Mark},
+    sealed_layer::MAX_CHAIN,
+    store::{Shared, Store},
+};
+
+impl Store {
+    /// Takes a snapshot of a disk. `commit` makes the snapshot exist: it durably names the layer,
+    /// or, when there is none, an empty disk. A disk that was not written since its last snapshot
+    /// or reset gives the layer it stands on.
+    pub fn snapshot<E>(
+        &self,
+        id: &DiskId,
+        label: LayerLabel,
+        commit: impl FnOnce(Option<LayerId>) -> Result<(), E>,
+    ) -> Result<Option<LayerId>, SnapshotError<E>> {
+        let shared = self.shared();
+        let disk = shared.disk(id)?;
+        let _alone = disk.control.lock();
+        disk.ensure_open(shared)?;
+        let layer = seal(shared, &disk, &mut disk.state.write(), label)?;
+        let committed = name_and_commit(shared, layer, commit);
+        // The disk stands on the sealed layer either way; until the ledger knows, start would
+        // find the same out by itself.
+        if let Err(error) = disk.record(shared, &disk.state.read()) {
+            tracing::error!(disk = %id, %error, "the ledger did not move on after a snapshot");
+        }
+        committed.map_err(SnapshotError::Commit)?;
+        Ok(layer)
+    }
+}
+
+fn name_and_commit<E>(
+    shared: &Shared,
+    layer: Option<LayerId>,
+    commit: impl FnOnce(Option<LayerId>) -> Result<(), E>,
+) -> Result<(), E> {
+    let newly_named = layer.filter(|layer| !shared.names.is_named(*layer));
+    if let Some(layer) = newly_named {
+        shared.names.name(layer);
+    }
+    let committed = commit(layer);
+    match newly_named {
+        Some(layer) if committed.is_err() => shared.names.unname(layer),
+        // It may be an old base whose image or snapshot was deleted: it is wanted again.
+        Some(layer) => {
+            if let Err(error) = layer_files::unmark(&*shared.storage, layer, Mark::Deleting) {
+                tracing::warn!(%layer, %error, "a layer keeps a mark that start will take off");
+            }
+        }
+        None => {}
+    }
+    committed
+}
+
+/// Seals the head, if there is one, and makes it the base.
+fn seal(
+    shared: &Shared,
+    disk: &Disk,
+    state: &mut Generation,
+    label: LayerLabel,
+) -> Result<Option<LayerId>, StoreError> {
+    let Some(head) = state.head().cloned() else { return Ok(state.record.base) };
+    let base = state.layers.as_ref().and_then(|layers| layers.base.clone());
+    if base.as_ref().is_some_and(|base| base.layers().len() >= MAX_CHAIN - 1) {
+        return Err(StoreError::ChainTooLong(head.layer()));
+    }
+    let refused = |reason: String| StoreError::Refused { disk: disk.id.clone(), reason };
+    disk.flush_exclusively(shared, state).map_err(|error| refused(error.to_string()))?;
+    let (layer, geometry) = (head.layer(), state.record.geometry);
+    let sealed = seal_files(&head, state, label).and_then(|()| {
+        debug_assert_eq!(head.header().geometry, geometry);
+        shared.open_base(Some(layer))
+    });
+    let chain = sealed.inspect_err(|error| {
+        state.refusal = Some(format!("sealing its head failed: {error}"));
+    })?;
+    let pin = shared.pin_base(Some(layer))?;
+    state.layers = Some(DiskLayers { base: chain, head: OnceLock::new() });
+    state.record.base = Some(layer);
+    state.record.head = None;
+    state.base_pin = pin;
+    Ok(Some(layer))
+}
+
+fn seal_files(
+    head: &crate::head::Head,
+    state: &Generation,
+    label: LayerLabel,
+) -> Result<(), StoreError> {
+    let record = &state.record;
+    // Growing that was cut short left the files longer than the disk.
+    head.data()
+        .set_len(record.geometry.size())
+        .and_then(|()| head.data().sync_data())
+        .map_err(StoreError::io(format!("sealing layer {}", head.layer())))?;
+    head.change_header(|header| {
+        header.state = LayerState::Sealed;
+        header.label = label;
+        header.parent = record.base;
+        header.epoch = record.epoch;
+        header.geometry = record.geometry;
+    })
+}
