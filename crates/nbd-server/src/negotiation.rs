@@ -1,0 +1,382 @@
+//! The handshake: fixed newstyle, from the first byte to the admission to an export.
+//!
+//! What must always hold
+//! 1. It ends by its deadline, whatever the client sends or does not send.
+//! 2. Every option but EXPORT_NAME is answered, and the next is found where it begins; what
+//!    cannot be kept in step ends the connection.
+//! 3. Memory grows with what was received, never with what was claimed.
+//!
+//! Left to others: transmission (`session`).
+
+use std::{
+    io,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    arrivals::Arrival,
+    connection::Connection,
+    export_table::{Admission, ExportTable, Offer, Refusal},
+    option::{ClientOption, ContextQuery, ExportQuery, OptionFault},
+    request::{Agreement, ReplyStyle},
+    socket::Socket,
+    wire::{
+        ALLOCATION, ALLOCATION_ID, Fields, HELLO_MAGIC, LARGEST_PAYLOAD, Message, OPTION_MAGIC,
+        PREFERRED_BLOCK, SMALLEST_BLOCK, handshake_flag, info, option, option_reply,
+        transmission_flag,
+    },
+};
+
+/// The most data of an option that is looked at: a name and a good number of contexts.
+const LARGEST_OPTION: u32 = 64 << 10;
+/// The most data of an option that is read and dropped, to stay in step.
+const LARGEST_DROPPED: u32 = 1 << 20;
+/// How many options a client may send. Real clients send five or six; a flood is not worth a
+/// processor until the deadline.
+const MOST_OPTIONS: usize = 256;
+
+/// Why there is no session.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum HandshakeEnd {
+    #[error("the client ended it")]
+    Aborted,
+    #[error("the client does not speak the protocol: {0}")]
+    Nonsense(&'static str),
+    #[error("the export asked for by EXPORT_NAME cannot be had")]
+    Refused,
+    #[error("the connection failed")]
+    Broken(#[from] io::Error),
+}
+
+/// Shakes hands on a new connection; what comes back may begin transmission.
+pub(crate) fn negotiate(
+    socket: &Arc<Socket>,
+    exports: &ExportTable,
+    arrival: &Arrival,
+    time: Duration,
+) -> Result<Connection, HandshakeEnd> {
+    socket.set_send_timeout(Some(time))?;
+    let line = Line { socket, deadline: Instant::now() + time };
+    let zeroes = greet(&line)?;
+    let mut handshake = Handshake {
+        line,
+        exports,
+        arrival,
+        zeroes,
+        style: ReplyStyle::Simple,
+        allocation_of: None,
+    };
+    for _ in 0..MOST_OPTIONS {
+        if let Some(connection) = handshake.next_option()? {
+            return Ok(connection);
+        }
+    }
+    Err(HandshakeEnd::Nonsense("a flood of options"))
+}
+
+/// Whether the answer to EXPORT_NAME ends in 124 zeros.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Zeroes {
+    Sent,
+    LeftOut,
+}
+
+fn greet(line: &Line<'_>) -> Result<Zeroes, HandshakeEnd> {
+    let ours = handshake_flag::FIXED_NEWSTYLE | handshake_flag::NO_ZEROES;
+    line.send(Message::default().u64(HELLO_MAGIC).u64(OPTION_MAGIC).u16(ours))?;
+    let theirs = u32::from_be_bytes(line.receive()?);
+    // Spec: a flag we did not offer means something we would get wrong.
+    if theirs & !u32::from(ours) != 0 {
+        return Err(HandshakeEnd::Nonsense("unknown client flags"));
+    }
+    let no_zeroes = theirs & u32::from(handshake_flag::NO_ZEROES) != 0;
+    Ok(if no_zeroes { Zeroes::LeftOut } else { Zeroes::Sent })
+}
+
+struct Handshake<'a> {
+    line: Line<'a>,
+    exports: &'a ExportTable,
+    arrival: &'a Arrival,
+    zeroes: Zeroes,
+    style: ReplyStyle,
+    /// The export `base:allocation` was set for. Spec: it counts for that export only.
+    allocation_of: Option<Vec<u8>>,
+}
+
+impl Handshake<'_> {
+    /// Receives one option and answers it; a connection comes back if transmission begins.
+    fn next_option(&mut self) -> Result<Option<Connection>, HandshakeEnd> {
+        let header: [u8; 16] = self.line.receive()?;
+        let mut fields = Fields::of(&header);
+        let (magic, code, length) = (fields.u64(), fields.u32(), fields.u32());
+        let (Some(magic), Some(code), Some(length)) = (magic, code, length) else {
+            unreachable!("16 bytes hold all three");
+        };
+        if magic != OPTION_MAGIC {
+            return Err(HandshakeEnd::Nonsense("an option without magic"));
+        }
+        if length > LARGEST_OPTION {
+            self.drop_option(code, length)?;
+            return Ok(None);
+        }
+        let data = self.line.receive_data(length)?;
+        match ClientOption::parse(code, &data) {
+            Ok(option) => self.serve(code, option),
+            Err(fault) => self.refuse(code, fault).map(|()| None),
+        }
+    }
+
+    fn drop_option(&self, code: u32, length: u32) -> Result<(), HandshakeEnd> {
+        if length > LARGEST_DROPPED || code == option::EXPORT_NAME {
+            return Err(HandshakeEnd::Nonsense("an option far too large"));
+        }
+        self.line.drop_data(length)?;
+        self.error(code, option_reply::TOO_BIG, "the option is too large")
+    }
+
+    fn refuse(&self, code: u32, fault: OptionFault) -> Result<(), HandshakeEnd> {
+        match fault {
+            OptionFault::Unsupported => {
+                self.error(code, option_reply::UNSUPPORTED, "the option is not known here")
+            }
+            OptionFault::Malformed => {
+                self.error(code, option_reply::INVALID, "the option's data is malformed")
+            }
+            OptionFault::StringTooLong => {
+                self.error(code, option_reply::TOO_BIG, "a text is longer than 4096 bytes")
+            }
+        }
+    }
+
+    fn serve(
+        &mut self,
+        code: u32,
+        option: ClientOption<'_>,
+    ) -> Result<Option<Connection>, HandshakeEnd> {
+        match option {
+            ClientOption::ExportName(name) => return self.export_name(name).map(Some),
+            ClientOption::Go(query) => return self.go(code, &query),
+            ClientOption::Abort => {
+                self.acknowledge(code)?;
+                return Err(HandshakeEnd::Aborted);
+            }
+            ClientOption::List => self.list(code)?,
+            ClientOption::Info(query) => self.info(code, &query)?,
+            ClientOption::StructuredReply => {
+                self.style = ReplyStyle::Structured;
+                self.acknowledge(code)?;
+            }
+            ClientOption::ListContexts(query) => self.list_contexts(code, &query)?,
+            ClientOption::SetContexts(query) => self.set_contexts(code, &query)?,
+        }
+        Ok(None)
+    }
+
+    /// The old way in, which has no way to say no but to hang up.
+    fn export_name(&self, name: &[u8]) -> Result<Connection, HandshakeEnd> {
+        let admission = self.admit(name).map_err(|_| HandshakeEnd::Refused)?;
+        let offer = Offer::of(&*admission.device);
+        let mut answer = Message::default().u64(offer.size.get()).u16(transmission_flags(offer));
+        if self.zeroes == Zeroes::Sent {
+            answer = answer.bytes(&[0; 124]);
+        }
+        self.line.send(answer)?;
+        self.begin(admission, offer, name)
+    }
+
+    fn go(&self, code: u32, query: &ExportQuery<'_>) -> Result<Option<Connection>, HandshakeEnd> {
+        match self.admit(query.export) {
+            Ok(admission) => {
+                let offer = Offer::of(&*admission.device);
+                self.tell_export(code, query, offer)?;
+                self.begin(admission, offer, query.export).map(Some)
+            }
+            Err(refusal) => self.tell_refusal(code, refusal).map(|()| None),
+        }
+    }
+
+    fn info(&self, code: u32, query: &ExportQuery<'_>) -> Result<(), HandshakeEnd> {
+        match self.exports.offer(query.export) {
+            Ok(offer) => self.tell_export(code, query, offer),
+            Err(refusal) => self.tell_refusal(code, refusal),
+        }
+    }
+
+    /// Before the client is told: from then on it may not be ended to make room for others.
+    fn admit(&self, name: &[u8]) -> Result<Admission, Refusal> {
+        let admission = self.exports.admit(name, self.line.socket)?;
+        self.arrival.settled();
+        Ok(admission)
+    }
+
+    fn begin(
+        &self,
+        admission: Admission,
+        offer: Offer,
+        name: &[u8],
+    ) -> Result<Connection, HandshakeEnd> {
+        let agreed = Agreement {
+            size: offer.size,
+            read_only: offer.read_only,
+            style: self.style,
+            allocation: self.allocation_of.as_deref() == Some(name),
+        };
+        self.line.socket.set_receive_timeout(None)?;
+        Ok(Connection::new(admission, Arc::clone(self.line.socket), agreed))
+    }
+
+    fn tell_export(
+        &self,
+        code: u32,
+        query: &ExportQuery<'_>,
+        offer: Offer,
+    ) -> Result<(), HandshakeEnd> {
+        let export = Message::default()
+            .u16(info::EXPORT)
+            .u64(offer.size.get())
+            .u16(transmission_flags(offer))
+            .into_bytes();
+        // Told whether asked or not: we enforce it, so a client had better know.
+        let blocks = Message::default()
+            .u16(info::BLOCK_SIZE)
+            .u32(SMALLEST_BLOCK)
+            .u32(PREFERRED_BLOCK)
+            .u32(LARGEST_PAYLOAD)
+            .into_bytes();
+        let mut replies = Message::default()
+            .option_reply(code, option_reply::INFO, &export)
+            .option_reply(code, option_reply::INFO, &blocks);
+        if query.wanted.contains(&info::NAME) {
+            let name = Message::default().u16(info::NAME).bytes(query.export).into_bytes();
+            replies = replies.option_reply(code, option_reply::INFO, &name);
+        }
+        self.line.send(replies.option_reply(code, option_reply::ACK, &[]))
+    }
+
+    fn tell_refusal(&self, code: u32, refusal: Refusal) -> Result<(), HandshakeEnd> {
+        match refusal {
+            Refusal::Unknown => self.error(code, option_reply::UNKNOWN, "no such export"),
+            Refusal::Closing => self.error(code, option_reply::SHUTDOWN, "the export is closing"),
+            Refusal::Full => self.error(code, option_reply::POLICY, "too many connections"),
+        }
+    }
+
+    fn list(&self, code: u32) -> Result<(), HandshakeEnd> {
+        let mut replies = Message::default();
+        for name in self.exports.names() {
+            let name = Message::default().string(name.as_str().as_bytes()).into_bytes();
+            replies = replies.option_reply(code, option_reply::SERVER, &name);
+        }
+        self.line.send(replies.option_reply(code, option_reply::ACK, &[]))
+    }
+
+    fn list_contexts(&self, code: u32, query: &ContextQuery<'_>) -> Result<(), HandshakeEnd> {
+        if let Err(refusal) = self.exports.find(query.export) {
+            return self.tell_refusal(code, refusal);
+        }
+        // Spec: no query, or the bare namespace, asks for all of it.
+        let asked = query.queries.iter().any(|query| *query == ALLOCATION || *query == b"base:");
+        if query.queries.is_empty() || asked {
+            self.tell_allocation(code, 0)?;
+        }
+        self.acknowledge(code)
+    }
+
+    fn set_contexts(&mut self, code: u32, query: &ContextQuery<'_>) -> Result<(), HandshakeEnd> {
+        // Spec: what was set before is forgotten, whatever comes of this.
+        self.allocation_of = None;
+        if self.style == ReplyStyle::Simple {
+            let text = "contexts need structured replies";
+            return self.error(code, option_reply::INVALID, text);
+        }
+        if let Err(refusal) = self.exports.find(query.export) {
+            return self.tell_refusal(code, refusal);
+        }
+        if query.queries.contains(&ALLOCATION) {
+            self.allocation_of = Some(query.export.to_vec());
+            self.tell_allocation(code, ALLOCATION_ID)?;
+        }
+        self.acknowledge(code)
+    }
+
+    fn tell_allocation(&self, code: u32, id: u32) -> Result<(), HandshakeEnd> {
+        let context = Message::default().u32(id).bytes(ALLOCATION);
+        self.reply(code, option_reply::META_CONTEXT, &context.into_bytes())
+    }
+
+    fn acknowledge(&self, code: u32) -> Result<(), HandshakeEnd> {
+        self.reply(code, option_reply::ACK, &[])
+    }
+
+    fn error(&self, code: u32, kind: u32, text: &str) -> Result<(), HandshakeEnd> {
+        self.reply(code, kind, text.as_bytes())
+    }
+
+    fn reply(&self, code: u32, kind: u32, data: &[u8]) -> Result<(), HandshakeEnd> {
+        self.line.send(Message::default().option_reply(code, kind, data))
+    }
+}
+
+/// What a client may ask of this export. Multi-conn holds: a flush of the device covers what was
+/// answered on any connection.
+fn transmission_flags(offer: Offer) -> u16 {
+    use transmission_flag::{
+        CAN_MULTI_CONN, HAS_FLAGS, READ_ONLY, SEND_DF, SEND_FLUSH, SEND_FUA, SEND_TRIM,
+        SEND_WRITE_ZEROES,
+    };
+    let always = HAS_FLAGS | SEND_FLUSH | SEND_FUA | SEND_DF | CAN_MULTI_CONN;
+    if offer.read_only { always | READ_ONLY } else { always | SEND_TRIM | SEND_WRITE_ZEROES }
+}
+
+/// The socket until the deadline.
+struct Line<'a> {
+    socket: &'a Arc<Socket>,
+    deadline: Instant,
+}
+
+impl Line<'_> {
+    fn send(&self, message: Message) -> Result<(), HandshakeEnd> {
+        Ok(self.socket.send_all(&message.into_bytes())?)
+    }
+
+    fn receive<const N: usize>(&self) -> Result<[u8; N], HandshakeEnd> {
+        let mut bytes = [0; N];
+        self.fill(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// So many bytes, of which the caller has made sure that they are few.
+    fn receive_data(&self, length: u32) -> Result<Vec<u8>, HandshakeEnd> {
+        debug_assert!(length <= LARGEST_OPTION);
+        let mut data = vec![0; usize::try_from(length).expect("at most 64 KiB")];
+        self.fill(&mut data)?;
+        Ok(data)
+    }
+
+    fn drop_data(&self, length: u32) -> Result<(), HandshakeEnd> {
+        let mut left = usize::try_from(length).expect("at most 1 MiB");
+        let mut scratch = [0; 4096];
+        while left > 0 {
+            let part = left.min(scratch.len());
+            self.fill(&mut scratch[..part])?;
+            left -= part;
+        }
+        Ok(())
+    }
+
+    fn fill(&self, mut buffer: &mut [u8]) -> Result<(), HandshakeEnd> {
+        while !buffer.is_empty() {
+            let left = self.deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(HandshakeEnd::Nonsense("too slow"));
+            }
+            self.socket.set_receive_timeout(Some(left))?;
+            match self.socket.receive(buffer)? {
+                0 => return Err(HandshakeEnd::Aborted),
+                received => buffer = &mut buffer[received..],
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,216 @@
+//! A connection's helper thread for requests that may wait for the disk below: flushes, forced
+//! writes (their data is already stored; what is left is a flush), trims and zeroes.
+//!
+//! What must always hold: a flush of the device that answers a request began after that request
+//! was handed in. All that wait at the same time share one flush.
+//! Left to others: reads and writes, which go through the page cache (`session`).
+
+use std::{
+    io,
+    sync::Arc,
+    thread::{self, JoinHandle},
+};
+
+use block_device::{ByteLength, ByteOffset, ByteRange, DeviceError, Durability};
+use parking_lot::{Condvar, Mutex};
+
+use crate::{
+    connection::Connection,
+    errno::{Access, Errno},
+    request::SlowCommand,
+    wire::{Cookie, simple_reply},
+};
+
+/// How many requests may wait. More than any client keeps in flight; behind it the connection's
+/// thread waits, and so the client.
+const MOST_WAITING: usize = 256;
+
+/// A request for the helper thread.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Job {
+    pub(crate) cookie: Cookie,
+    pub(crate) command: SlowCommand,
+}
+
+/// The way to the helper thread, which is started by the first job and ended with this value.
+#[derive(Debug)]
+pub(crate) struct SlowLane {
+    connection: Arc<Connection>,
+    queue: Arc<Queue>,
+    worker: Option<JoinHandle<()>>,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    jobs: Vec<Job>,
+    /// No job will come, or (after a panic) none will be done.
+    ended: bool,
+}
+
+impl SlowLane {
+    pub(crate) fn new(connection: Arc<Connection>) -> Self {
+        Self { connection, queue: Arc::default(), worker: None }
+    }
+
+    /// Hands a job in; it will be answered by the helper. `OutOfMemory` if there can be none.
+    pub(crate) fn submit(&mut self, job: Job) -> Result<(), Errno> {
+        if self.worker.is_none() {
+            self.worker = Some(self.start().map_err(|_| Errno::OutOfMemory)?);
+        }
+        let mut state = self.queue.state.lock();
+        while state.jobs.len() >= MOST_WAITING && !state.ended {
+            self.queue.changed.wait(&mut state);
+        }
+        if state.ended {
+            return Err(Errno::InputOutput);
+        }
+        state.jobs.push(job);
+        self.queue.changed.notify_all();
+        Ok(())
+    }
+
+    fn start(&self) -> io::Result<JoinHandle<()>> {
+        let worker = Worker {
+            connection: Arc::clone(&self.connection),
+            queue: Arc::clone(&self.queue),
+            replies: Vec::new(),
+        };
+        thread::Builder::new().name("nbd-slow".into()).spawn(|| worker.run())
+    }
+}
+
+impl Drop for SlowLane {
+    fn drop(&mut self) {
+        self.queue.end();
+        if let Some(worker) = self.worker.take() {
+            // A panic in there has been told by the panic hook, and has ended the connection.
+            let _ = worker.join();
+        }
+    }
+}
+
+impl Queue {
+    fn end(&self) {
+        self.state.lock().ended = true;
+        self.changed.notify_all();
+    }
+
+    /// Waits for jobs and takes all there are; false when none will come.
+    fn take(&self, jobs: &mut Vec<Job>) -> bool {
+        let mut state = self.state.lock();
+        while state.jobs.is_empty() && !state.ended {
+            self.changed.wait(&mut state);
+        }
+        std::mem::swap(&mut state.jobs, jobs);
+        self.changed.notify_all();
+        !jobs.is_empty()
+    }
+}
+
+/// The helper thread's own things.
+struct Worker {
+    connection: Arc<Connection>,
+    queue: Arc<Queue>,
+    replies: Vec<u8>,
+}
+
+impl Worker {
+    fn run(mut self) {
+        let mut jobs = Vec::new();
+        let mut unflushed = Vec::new();
+        while self.queue.clone().take(&mut jobs) {
+            for job in jobs.drain(..) {
+                match self.begin(job.command) {
+                    Ok(Rest::Flush) => unflushed.push(job.cookie),
+                    Ok(Rest::Nothing) => self.answer(job.cookie, None),
+                    Err((error, access)) => self.answer(job.cookie, Some((&error, access))),
+                }
+            }
+            self.send();
+            self.flush(&mut unflushed);
+        }
+    }
+
+    /// Does all of a command but its flush.
+    fn begin(&self, command: SlowCommand) -> Result<Rest, (DeviceError, Access)> {
+        match command {
+            SlowCommand::Flush => Ok(Rest::Flush),
+            SlowCommand::Trim { range, durable } => {
+                let (offset, length) = split(range);
+                let device = self.connection.device();
+                let done = device.and_then(|device| device.discard(offset, length));
+                done.map(|()| Rest::of(durable)).map_err(|error| (error, Access::Look))
+            }
+            SlowCommand::WriteZeroes { range, mode, durable } => {
+                let (offset, length) = split(range);
+                let device = self.connection.device();
+                let done = device.and_then(|device| {
+                    device.write_zeroes(offset, length, mode, Durability::Cached)
+                });
+                done.map(|()| Rest::of(durable)).map_err(|error| (error, Access::Store))
+            }
+        }
+    }
+
+    fn flush(&mut self, unflushed: &mut Vec<Cookie>) {
+        if unflushed.is_empty() {
+            return;
+        }
+        let outcome = self.connection.device().and_then(|device| device.flush());
+        for cookie in unflushed.drain(..) {
+            self.answer(cookie, outcome.as_ref().err().map(|error| (error, Access::Look)));
+        }
+        self.send();
+    }
+
+    fn answer(&mut self, cookie: Cookie, failure: Option<(&DeviceError, Access)>) {
+        let error =
+            failure.map_or(0, |(error, access)| self.connection.failed(error, access).code());
+        self.replies.extend(simple_reply(cookie, error));
+    }
+
+    fn send(&mut self) {
+        if self.replies.is_empty() {
+            return;
+        }
+        if self.connection.send(&self.replies).is_err() {
+            self.connection.end();
+        } else if self.connection.is_fenced() {
+            self.connection.end_receiving();
+        }
+        self.replies.clear();
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            // Nobody answers what is waiting: the client must not wait for it.
+            self.queue.end();
+            self.connection.end();
+        }
+    }
+}
+
+/// What is left of a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Rest {
+    Nothing,
+    Flush,
+}
+
+impl Rest {
+    fn of(durable: bool) -> Self {
+        if durable { Self::Flush } else { Self::Nothing }
+    }
+}
+
+fn split(range: ByteRange) -> (ByteOffset, ByteLength) {
+    (ByteOffset::new(range.start()), ByteLength::new(range.length()))
+}
