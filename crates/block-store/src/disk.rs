@@ -14,7 +14,10 @@
 //! Left to others: where bytes go (`head`, `resolve`), what operations do (`reset`, `snapshot`,
 //! `lifecycle`).
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{
+    Arc, OnceLock,
+    atomic::{AtomicU64, Ordering},
+};
 
 use block_device::{
     BlockDevice, ByteLength, ByteOffset, ByteRange, DeviceError, DiskId, Durability, Extent,
@@ -27,6 +30,7 @@ use crate::{
     geometry::CLUSTER_BLOCKS,
     head::{Below, Head, OpenedHead},
     id::EpochTag,
+    layer_files::{self, Mark},
     ledger::Slot,
     ledger_record::{DiskRecord, SlotState},
     names::Pin,
@@ -44,6 +48,8 @@ pub(crate) struct Disk {
     /// Operations that change what the disk is, one at a time.
     pub(crate) control: Mutex<()>,
     pub(crate) state: RwLock<Generation>,
+    /// The size in bytes, for who asks without waiting; changed under the write side of `state`.
+    pub(crate) size: AtomicU64,
     making_head: Mutex<()>,
     /// What the ledger durably says.
     recorded: Mutex<DiskRecord>,
@@ -58,10 +64,15 @@ pub(crate) struct Generation {
     pub(crate) record: DiskRecord,
     /// Keeps the base alive.
     pub(crate) base_pin: Option<Pin>,
+    /// Keeps what the ledger calls the head alive until it was looked at: a snapshot that was cut
+    /// short may have sealed it.
+    head_pin: Option<Pin>,
     /// The files, once somebody needed them.
     pub(crate) layers: Option<DiskLayers>,
     /// Why nothing is served.
     pub(crate) refusal: Option<String>,
+    /// The ledger says `deleting`, or the slot is somebody else's by now.
+    pub(crate) is_deleted: bool,
 }
 
 /// The open layers of a disk.
@@ -73,19 +84,27 @@ pub(crate) struct DiskLayers {
 
 impl Disk {
     /// A disk as the ledger has it; nothing is opened yet.
-    pub(crate) fn new(slot: Slot, record: DiskRecord, base_pin: Option<Pin>) -> Self {
+    pub(crate) fn new(
+        slot: Slot,
+        record: DiskRecord,
+        base_pin: Option<Pin>,
+        head_pin: Option<Pin>,
+    ) -> Self {
         Self {
             id: record.disk.clone(),
             slot,
             control: Mutex::new(()),
+            size: AtomicU64::new(record.geometry.size()),
             making_head: Mutex::new(()),
             recorded: Mutex::new(record.clone()),
             state: RwLock::new(Generation {
                 session: 0,
                 record,
                 base_pin,
+                head_pin,
                 layers: None,
                 refusal: None,
+                is_deleted: false,
             }),
         }
     }
@@ -104,6 +123,7 @@ impl Disk {
             }
             state.layers = Some(layers);
             self.record(shared, &state)?;
+            state.head_pin = None;
         }
         Ok(())
     }
@@ -122,6 +142,9 @@ impl Disk {
                 }
                 // A snapshot sealed it and ended before the ledger moved on.
                 OpenedHead::Sealed => {
+                    if !shared.names.is_named(layer) {
+                        layer_files::mark(&*shared.storage, layer, Mark::Deleting)?;
+                    }
                     record.base = Some(layer);
                     record.head = None;
                 }
@@ -216,7 +239,13 @@ impl Generation {
         DiskRecord { head, ..self.record.clone() }
     }
 
+    /// Whether the disk still is one, served or not.
+    pub(crate) fn check_exists(&self, disk: &DiskId) -> Result<(), StoreError> {
+        if self.is_deleted { Err(StoreError::UnknownDisk(disk.clone())) } else { Ok(()) }
+    }
+
     pub(crate) fn check_served(&self, disk: &DiskId) -> Result<(), StoreError> {
+        self.check_exists(disk)?;
         match &self.refusal {
             None => Ok(()),
             Some(reason) => Err(StoreError::Refused { disk: disk.clone(), reason: reason.clone() }),
@@ -324,7 +353,8 @@ impl DiskHandle {
 
 impl BlockDevice for DiskHandle {
     fn size(&self) -> ByteLength {
-        self.disk.state.read().size()
+        // Relaxed: a size alone orders nothing; each request is checked under `state`.
+        ByteLength::new(self.disk.size.load(Ordering::Relaxed))
     }
 
     fn is_read_only(&self) -> bool {

@@ -64,8 +64,8 @@ pub enum StoreError {
     /// The directory holds no store.
     #[error("there is no store here")]
     NotAStore,
-    /// The directory already holds something.
-    #[error("the directory is not empty")]
+    /// The directory already holds a store, or layers of one.
+    #[error("there is already a store here")]
     NotEmpty,
     /// A file was written by a newer program, or by none of ours.
     #[error("{what}: {detail}")]

@@ -140,8 +140,10 @@ impl Storage for FileStorage {
             }
             Err(std::fs::TryLockError::Error(error)) => return Err(error.into()),
         }
-        file.set_len(0)?;
-        file.write_all(format!("{}\n", std::process::id()).as_bytes())?;
+        // The number is only for the message above; on a full file system it may be missing.
+        let _ = file
+            .set_len(0)
+            .and_then(|()| file.write_all(format!("{}\n", std::process::id()).as_bytes()));
         Ok(StoreLock::held_by(file))
     }
 

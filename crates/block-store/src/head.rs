@@ -47,7 +47,8 @@ pub(crate) struct Head {
     clusters: [Mutex<()>; 64],
     /// Clusters whose live word may differ from the durable one.
     changed: Mutex<Vec<ClusterIndex>>,
-    header: Mutex<StoredHeader>,
+    /// Shared with the head this one was mapped anew from: there is one truth about the header.
+    header: Arc<Mutex<StoredHeader>>,
     pub(crate) rounds: Rounds,
     /// What failed first; set once.
     poison: OnceLock<String>,
@@ -78,7 +79,7 @@ impl Head {
         };
         let (files, stored) = LayerFiles::create(storage, header)?;
         files.finish(storage)?;
-        Self::new(files, stored)
+        Self::new(files, Arc::new(Mutex::new(stored)))
     }
 
     /// Opens a head that the ledger names; what it is believed to hold is what the device holds.
@@ -90,23 +91,19 @@ impl Head {
             return Ok(OpenedHead::Sealed);
         }
         files.check_lengths(&stored.header)?;
-        Self::new(files, stored).map(|head| OpenedHead::Open(Box::new(head)))
+        let header = Arc::new(Mutex::new(stored));
+        Self::new(files, header).map(|head| OpenedHead::Open(Box::new(head)))
     }
 
-    fn new(files: LayerFiles, stored: StoredHeader) -> Result<Self, StoreError> {
-        let header = &stored.header;
-        let map = ClusterMap::of_head(
-            files.map.clone(),
-            header.layer,
-            header.geometry,
-            header.epoch.tag(),
-        )?;
+    fn new(files: LayerFiles, header: Arc<Mutex<StoredHeader>>) -> Result<Self, StoreError> {
+        let Header { layer, geometry, epoch, .. } = header.lock().header.clone();
+        let map = ClusterMap::of_head(files.map.clone(), layer, geometry, epoch.tag())?;
         Ok(Self {
             files,
             map,
             clusters: [const { Mutex::new(()) }; 64],
             changed: Mutex::new(Vec::new()),
-            header: Mutex::new(stored),
+            header,
             rounds: Rounds::default(),
             poison: OnceLock::new(),
         })
@@ -318,14 +315,33 @@ impl Head {
         self.map.sync().map_err(|error| self.poison("syncing its header", error))
     }
 
-    /// Grows the files to a new size, durably; the live words are mapped anew by opening again.
-    pub(crate) fn grow(&self, geometry: Geometry) -> Result<(), StoreError> {
+    /// Brings the header up to a reset, unless it has moved on by itself or was sealed.
+    pub(crate) fn refresh_header(
+        &self,
+        epoch: Epoch,
+        parent: Option<LayerId>,
+        ledger_sequence: u64,
+    ) -> Result<(), StoreError> {
+        let mut stored = self.header.lock();
+        let header = &stored.header;
+        let behind = header.epoch < epoch || (header.epoch == epoch && header.parent != parent);
+        if header.state == LayerState::Sealed || !behind {
+            return Ok(());
+        }
+        let header = Header { epoch, parent, ledger_sequence, ..header.clone() };
+        self.store_header(&mut stored, header)
+    }
+
+    /// Grows the files to a new size, durably, and maps the words anew. Nothing may be changed
+    /// that was not flushed: the words are taken from the file.
+    pub(crate) fn grow(&self, geometry: Geometry) -> Result<Self, StoreError> {
         let io = || StoreError::io(format!("growing layer {}", self.layer()));
         self.files.data.set_len(geometry.size()).map_err(io())?;
         self.files.map.set_len(geometry.words_end()).map_err(io())?;
         self.files.data.sync_data().map_err(|error| self.poison("syncing its data", error))?;
         self.map.sync().map_err(|error| self.poison("syncing its map", error))?;
-        self.change_header(|header| header.geometry = geometry)
+        self.change_header(|header| header.geometry = geometry)?;
+        Self::new(self.files.clone(), self.header.clone())
     }
 
     /// Refuses all further writes, and says why.
@@ -410,10 +426,10 @@ fn is_present(words: &[(ClusterIndex, Word)], block: u64, epoch: EpochTag) -> bo
     said_of(words, cluster, epoch).data & cluster.blocks_touched(&(block..block + 1)) != 0
 }
 
-/// The parts of a range that are changed under one set of locks.
+/// The parts of a range that are changed under one set of locks; none of them is empty.
 fn pieces(range: Range<u64>) -> impl Iterator<Item = Range<u64>> {
     let first = range.start / PIECE;
-    let last = range.end.div_ceil(PIECE);
+    let last = if range.is_empty() { first } else { range.end.div_ceil(PIECE) };
     (first..last)
         .map(move |piece| range.start.max(piece * PIECE)..range.end.min((piece + 1) * PIECE))
 }

@@ -21,7 +21,7 @@ use crate::{
 /// The directory of all layers.
 pub(crate) const LAYERS: &str = "layers";
 /// How much of a dead file is given back to the file system in one step, in bytes.
-const STEP: u64 = 256 << 20;
+const STEP: u64 = 64 << 20;
 
 /// Why a layer's fate is open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -179,27 +179,46 @@ pub(crate) fn unmark(storage: &dyn Storage, layer: LayerId, mark: Mark) -> Resul
 
 /// Removes a layer that nobody uses: first its name, then its space in steps.
 pub(crate) fn remove(storage: &dyn Storage, layer: LayerId) -> Result<(), StoreError> {
-    let dead = format!("{LAYERS}/{layer}.old");
-    let renamed = match storage.rename(&directory_of(layer), &dead) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        other => other,
-    };
-    renamed.map_err(StoreError::io(format!("removing layer {layer}")))?;
-    give_back_in_steps(storage, &dead);
-    remove_tree(storage, &dead);
+    if let Some(remains) = take_name(storage, layer)? {
+        remove_remains(storage, &remains);
+    }
     Ok(())
 }
 
-/// Shortens a dead layer's data bit by bit: freeing much at once stalls others on a file system
+/// Takes the name of a layer away, durably, and answers what its directory is called now.
+pub(crate) fn take_name(
+    storage: &dyn Storage,
+    layer: LayerId,
+) -> Result<Option<String>, StoreError> {
+    let remains = format!("{LAYERS}/{layer}.old");
+    let renamed = match storage.rename(&directory_of(layer), &remains) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        other => other,
+    };
+    renamed
+        .and_then(|()| storage.sync_dir(LAYERS))
+        .map_err(StoreError::io(format!("removing layer {layer}")))?;
+    Ok(Some(remains))
+}
+
+/// Gives the space of a directory that is no layer back, and removes it.
+pub(crate) fn remove_remains(storage: &dyn Storage, directory: &str) {
+    give_back_in_steps(storage, directory);
+    remove_tree(storage, directory);
+}
+
+/// Punches a dead layer's data bit by bit: freeing much at once stalls others on a file system
 /// that discards.
 fn give_back_in_steps(storage: &dyn Storage, directory: &str) {
     let Ok(data) = storage.open(&format!("{directory}/data")) else { return };
-    while data.allocated().is_ok_and(|held| held > STEP) {
-        let Ok(length) = data.length() else { return };
-        if length == 0 || data.set_len(length.saturating_sub(STEP)).is_err() {
+    let mut from = 0;
+    while let Ok(Some(held)) = data.next_data(from) {
+        let step = held.start..held.end.min(held.start + STEP);
+        from = step.end;
+        if data.punch_hole(step).is_err() {
             return;
         }
-        std::thread::sleep(std::time::Duration::from_millis(5));
+        std::thread::sleep(std::time::Duration::from_millis(1));
     }
 }
 

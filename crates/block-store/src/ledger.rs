@@ -89,14 +89,21 @@ struct LedgerState {
 }
 
 impl Ledger {
-    /// Makes the file of a new store, durable once the root directory is synced.
+    /// Makes the file of a new store: it appears under its name whole and durable.
     pub(crate) fn create(storage: &dyn Storage) -> Result<(), StoreError> {
+        let unfinished = format!("{FILE}.new");
         let made = (|| {
-            let file = storage.create(FILE)?;
+            if storage.exists(&unfinished)? {
+                storage.remove_file(&unfinished)?;
+            }
+            let file = storage.create(&unfinished)?;
             avoid_copy_on_write(&*file);
             let page = encode_header();
             file.write_all_at(&[IoSlice::new(&page), IoSlice::new(&page)], 0)?;
-            add_segment(&*file, 0)
+            write_segment(&*file, 0)?;
+            file.sync_data()?;
+            storage.rename(&unfinished, FILE)?;
+            storage.sync_dir("")
         })();
         made.map_err(StoreError::io("making the ledger"))
     }
@@ -141,7 +148,7 @@ impl Ledger {
         let mut state = self.state.lock();
         if state.free.is_empty() {
             let first = crate::geometry::bytes(state.sequences.len());
-            add_segment(&*self.file, first).map_err(StoreError::io("growing the ledger"))?;
+            state.grow(&*self.file, first)?;
             let slots = (first..first + SEGMENT_SLOTS).rev().map(Slot);
             state.free.extend(slots);
             state.sequences.resize(index(first + SEGMENT_SLOTS), 0);
@@ -213,6 +220,18 @@ impl Ledger {
 impl LedgerState {
     fn check(&self) -> Result<(), StoreError> {
         self.failure.as_ref().map_or(Ok(()), |why| Err(StoreError::LedgerFailed(why.clone())))
+    }
+
+    /// Adds a segment. A failed sync may have swallowed the error of a commit that runs at the same
+    /// time, so it ends the ledger like one of its own.
+    fn grow(&mut self, file: &dyn StorageFile, first_slot: u64) -> Result<(), StoreError> {
+        self.check()?;
+        let io = || StoreError::io("growing the ledger");
+        write_segment(file, first_slot).map_err(io())?;
+        file.sync_data().map_err(|error| {
+            self.failure = Some(format!("syncing a new segment failed: {error}"));
+            io()(error)
+        })
     }
 
     /// Puts a record over the slot's older one. A slot's first record is written to both places,
@@ -291,12 +310,11 @@ fn place_of(slot: u64, sequence: u64) -> u64 {
     HEADER + page * PAGE + (slot % SLOTS_A_PAGE) * 512
 }
 
-/// Writes zeros for more slots and makes them durable, so that commits only overwrite.
-fn add_segment(file: &dyn StorageFile, first_slot: u64) -> std::io::Result<()> {
+/// Writes zeros for more slots; they are synced before first use, so that commits only overwrite.
+fn write_segment(file: &dyn StorageFile, first_slot: u64) -> std::io::Result<()> {
     let zeros = vec![0; index(SEGMENT_SLOTS / SLOTS_A_PAGE * 2 * PAGE)];
     let place = HEADER + first_slot / SLOTS_A_PAGE * 2 * PAGE;
-    file.write_all_at(&[IoSlice::new(&zeros)], place)?;
-    file.sync_data()
+    file.write_all_at(&[IoSlice::new(&zeros)], place)
 }
 
 /// Asks a copy-on-write file system to overwrite this file in place; others refuse, which is fine.

@@ -8,7 +8,7 @@
 //!
 //! Left to others: settling after a crash (`recovery`).
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, atomic::Ordering};
 
 use block_device::{ByteLength, DeviceError, DiskId};
 
@@ -16,13 +16,13 @@ use crate::{
     disk::{Disk, DiskLayers},
     error::StoreError,
     geometry::Geometry,
-    head::{Head, OpenedHead},
     id::{Epoch, LayerId},
     layer_files::{self, Mark},
     ledger::Slot,
     ledger_record::{DiskRecord, SlotState},
     names::Pin,
     store::{Shared, Store},
+    worker::{self, Job},
 };
 
 impl Store {
@@ -64,21 +64,10 @@ impl Store {
         if geometry.size() <= state.record.geometry.size() {
             return Err(StoreError::InvalidSize { size, reason: "a disk can only grow" });
         }
-        let grown = match state.head() {
+        let grown = match state.head().cloned() {
             Some(head) => {
-                let head = head.clone();
                 disk.flush_exclusively(shared, &state).map_err(|error| failed(id, error))?;
-                head.grow(geometry)?;
-                // The words are mapped anew, longer; everything in them is in the file by now.
-                match Head::open(&*shared.storage, head.layer())? {
-                    OpenedHead::Open(head) => OnceLock::from(Arc::from(head)),
-                    OpenedHead::Sealed => {
-                        return Err(StoreError::damaged(
-                            format!("disk {id}"),
-                            "its head is sealed",
-                        ));
-                    }
-                }
+                OnceLock::from(Arc::new(head.grow(geometry)?))
             }
             None => OnceLock::new(),
         };
@@ -86,6 +75,7 @@ impl Store {
             *layers = DiskLayers { base: layers.base.clone(), head: grown };
         }
         state.record.geometry = geometry;
+        disk.size.store(geometry.size(), Ordering::Relaxed);
         let recorded = disk.record(shared, &state);
         if recorded.is_err() {
             state.refusal = Some("recording its new size failed; restart to settle it".into());
@@ -99,9 +89,12 @@ impl Store {
         let disk = shared.disk(id)?;
         let alone = disk.control.lock();
         let mut state = disk.state.write();
+        state.check_exists(id)?;
         state.session += 1;
         let record = state.wanted_record();
         shared.ledger.commit(&[(disk.slot, SlotState::Deleting(record.clone()))])?;
+        // Who waited for the disk meanwhile must not go on with it.
+        state.is_deleted = true;
         shared.disks.write().remove(id);
         drop(state);
         drop(alone);
@@ -162,7 +155,7 @@ impl StagedDisk {
     /// Makes the disk exist; called once the catalog names it.
     pub fn publish(mut self) -> Result<(), StoreError> {
         let (record, pin) = self.record.take().expect("taken only here and in drop");
-        let disk = Arc::new(Disk::new(self.slot, record.clone(), pin));
+        let disk = Arc::new(Disk::new(self.slot, record.clone(), pin, None));
         let shared = &self.reservation.shared;
         shared.ledger.commit(&[(self.slot, SlotState::Live(record))])?;
         shared.disks.write().insert(disk.id.clone(), disk);
@@ -173,6 +166,7 @@ impl StagedDisk {
     /// next start finds out.
     pub fn leave_to_start(mut self) {
         self.record = None;
+        self.reservation.shared.doubt(&self.reservation.disk, "its making is in doubt");
     }
 }
 
@@ -204,7 +198,9 @@ impl StagedDelete {
     /// Neither deletes the disk nor brings it back: when it is not known whether the catalog has
     /// forgotten it, the next start finds out.
     pub fn leave_to_start(mut self) {
-        self.disk = None;
+        if let Some((disk, _)) = self.disk.take() {
+            self.shared.doubt(&disk.id, "its deletion is in doubt");
+        }
     }
 }
 
@@ -213,6 +209,7 @@ impl Drop for StagedDelete {
         let Some((disk, record)) = self.disk.take() else { return };
         match self.shared.ledger.commit(&[(disk.slot, SlotState::Live(record))]) {
             Ok(()) => {
+                disk.state.write().is_deleted = false;
                 self.shared.disks.write().insert(disk.id.clone(), disk);
             }
             Err(error) => tracing::error!(disk = %disk.id, %error, "a delete could not be undone"),
@@ -226,8 +223,17 @@ pub(crate) fn finish_delete(
     slot: Slot,
     record: &DiskRecord,
 ) -> Result<(), StoreError> {
-    if let Some(head) = record.head {
-        layer_files::remove(&*shared.storage, head)?;
+    match record.head {
+        // A snapshot sealed it and was cut short: it is a layer by its own right now.
+        Some(head) if worker::sealed_header(&*shared.storage, head).is_some() => {
+            shared.later(Job::Collect(head));
+        }
+        Some(head) => {
+            if let Some(remains) = layer_files::take_name(&*shared.storage, head)? {
+                shared.later(Job::RemoveRemains(remains));
+            }
+        }
+        None => {}
     }
     free_slot(shared, slot);
     Ok(())

@@ -30,6 +30,10 @@ struct State {
     named: HashSet<LayerId>,
     pins: HashMap<LayerId, usize>,
     dying: HashSet<LayerId>,
+    /// The catalog has told what it names; before, nothing is known to be unneeded.
+    settled: bool,
+    /// Something that may name layers cannot be read.
+    frozen: bool,
 }
 
 impl Names {
@@ -39,7 +43,19 @@ impl Names {
 
     /// Says which layers the catalog names.
     pub(crate) fn set_named(&self, named: HashSet<LayerId>) {
-        self.state.lock().named = named;
+        let mut state = self.state.lock();
+        state.named = named;
+        state.settled = true;
+    }
+
+    /// No layer is removed any more: a damaged ledger record may name any of them.
+    pub(crate) fn freeze(&self) {
+        self.state.lock().frozen = true;
+    }
+
+    /// Whether no layer is removed.
+    pub(crate) fn is_frozen(&self) -> bool {
+        self.state.lock().frozen
     }
 
     /// The catalog names the layer from now on.
@@ -72,7 +88,7 @@ impl Names {
     pub(crate) fn begin_removal(&self, layer: LayerId) -> bool {
         let mut state = self.state.lock();
         let used = state.named.contains(&layer) || state.pins.contains_key(&layer);
-        !used && state.dying.insert(layer)
+        !used && state.settled && !state.frozen && state.dying.insert(layer)
     }
 
     /// Ends the removal of a layer, done or not.
@@ -97,6 +113,14 @@ pub(crate) struct Pin {
 impl Pin {
     pub(crate) fn layer(&self) -> LayerId {
         self.layer
+    }
+}
+
+impl Clone for Pin {
+    fn clone(&self) -> Self {
+        let mut state = self.names.state.lock();
+        *state.pins.get_mut(&self.layer).expect("it is counted") += 1;
+        Self { layer: self.layer, names: self.names.clone() }
     }
 }
 

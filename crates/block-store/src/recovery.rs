@@ -23,7 +23,7 @@ use crate::{
     ledger_record::{DiskRecord, SlotState},
     lifecycle,
     store::{Shared, Store},
-    worker,
+    worker::{self, Job, Looked},
 };
 
 /// What the catalog names.
@@ -90,8 +90,10 @@ fn settle_slots(shared: &Shared, named: &Named, settled: &mut Settled) -> Result
             SlotState::Deleting(record) => (false, record),
             SlotState::Live(_) | SlotState::Free => continue,
         };
-        let (exists, verb) = (named.disks.contains(&record.disk), verb(creating));
-        let told = format!("{verb} disk {}", record.disk);
+        // A disk of that name that is live already wins: this record is what an undo left.
+        let live = shared.disks.read().contains_key(&record.disk);
+        let exists = named.disks.contains(&record.disk) && !live;
+        let told = format!("{} disk {}", verb(creating), record.disk);
         if exists {
             bring_to_life(shared, slot, record)?;
         } else {
@@ -108,9 +110,9 @@ fn verb(creating: bool) -> &'static str {
 
 fn bring_to_life(shared: &Shared, slot: Slot, record: DiskRecord) -> Result<(), StoreError> {
     shared.ledger.commit(&[(slot, SlotState::Live(record.clone()))])?;
-    let pin = shared.pin_base(record.base)?;
+    let (base, head) = (shared.pin_base(record.base)?, shared.pin_base(record.head)?);
     let id = record.disk.clone();
-    shared.disks.write().insert(id, Arc::new(Disk::new(slot, record, pin)));
+    shared.disks.write().insert(id, Arc::new(Disk::new(slot, record, base, head)));
     Ok(())
 }
 
@@ -120,8 +122,8 @@ fn settle_layers(shared: &Shared, named: &Named, settled: &mut Settled) -> Resul
     for entry in layer_files::entries(&*shared.storage)? {
         match entry {
             Entry::Remains(directory) => {
-                layer_files::remove_tree(&*shared.storage, &directory);
-                settled.undone.push(directory);
+                settled.undone.push(directory.clone());
+                shared.later(Job::RemoveRemains(directory));
             }
             Entry::Foreign(name) => settled.foreign.push(name),
             Entry::Layer(layer) if named.layers.contains(&layer) || heads.contains(&layer) => {
@@ -149,12 +151,16 @@ fn settle_unnamed(
 ) -> Result<(), StoreError> {
     let marks = marks(shared, layer)?;
     match (marks.is_empty(), is_used) {
+        // What a damaged record names is not known.
+        _ if shared.names.is_frozen() => settled.orphan_layers.push(layer),
         (true, false) => settled.orphan_layers.push(layer),
         (true, true) => {}
         // It goes once nothing stands on it any more.
         (false, true) => layer_files::mark(&*shared.storage, layer, Mark::Deleting)?,
         (false, false) => {
-            layer_files::remove(&*shared.storage, layer)?;
+            if let Some(remains) = layer_files::take_name(&*shared.storage, layer)? {
+                shared.later(Job::RemoveRemains(remains));
+            }
             settled.undone.push(format!("layer {layer}"));
         }
     }
@@ -172,14 +178,19 @@ fn used_by_disks(shared: &Shared) -> (HashSet<LayerId>, BTreeSet<LayerId>) {
     (heads, bases)
 }
 
-/// Adds the layers that other sealed layers stand on.
+/// Adds the layers that other sealed layers stand on. When a layer cannot be read, what it stands
+/// on is not known, and nothing is removed.
 fn add_parents(shared: &Shared, used: &mut BTreeSet<LayerId>) -> Result<(), StoreError> {
-    let headers = shared.layer_ids()?.into_iter();
-    used.extend(
-        headers
-            .filter_map(|layer| worker::sealed_header(&*shared.storage, layer))
-            .filter_map(|header| header.parent),
-    );
+    for layer in shared.layer_ids()? {
+        match worker::look_at(&*shared.storage, layer) {
+            Looked::Sealed(header) => used.extend(header.parent),
+            Looked::NotSealed => {}
+            Looked::Unreadable(error) => {
+                tracing::error!(%layer, %error, "no layer is removed while this one is unreadable");
+                shared.names.freeze();
+            }
+        }
+    }
     Ok(())
 }
 

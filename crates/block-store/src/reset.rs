@@ -109,13 +109,16 @@ impl Store {
 struct Target<'r> {
     disk: Arc<Disk>,
     reset: &'r Reset,
+    pin: Option<Pin>,
     base: Option<Arc<Chain>>,
 }
 
 impl<'r> Target<'r> {
     fn find(shared: &Shared, reset: &'r Reset) -> Result<Self, StoreError> {
         let disk = shared.disk(&reset.disk)?;
-        Ok(Self { disk, reset, base: shared.open_base(reset.base)? })
+        // Pinned first: a layer that is being removed is not opened.
+        let pin = shared.pin_base(reset.base)?;
+        Ok(Self { disk, reset, pin, base: shared.open_base(reset.base)? })
     }
 }
 
@@ -125,7 +128,6 @@ struct Fenced<'t> {
     _alone: MutexGuard<'t, ()>,
     state: RwLockWriteGuard<'t, Generation>,
     next: DiskRecord,
-    pin: Option<Pin>,
     /// The head that does not go along.
     left_behind: Option<LayerId>,
 }
@@ -146,7 +148,6 @@ fn reset_all(shared: &Shared, targets: &[Target<'_>]) -> Vec<Result<ResetReceipt
 fn fence<'t>(shared: &Shared, target: &'t Target<'t>) -> Result<Fenced<'t>, StoreError> {
     let alone = target.disk.control.lock();
     target.disk.ensure_open(shared)?;
-    let pin = shared.pin_base(target.reset.base)?;
     let mut state = target.disk.state.write();
     let size = state.record.geometry.size();
     if target.base.as_ref().is_some_and(|base| base.size() > size) {
@@ -174,7 +175,7 @@ fn fence<'t>(shared: &Shared, target: &'t Target<'t>) -> Result<Fenced<'t>, Stor
         last_reset: Some(last_reset),
         ..before
     };
-    Ok(Fenced { target, _alone: alone, state, next, pin, left_behind })
+    Ok(Fenced { target, _alone: alone, state, next, left_behind })
 }
 
 impl Fenced<'_> {
@@ -201,7 +202,7 @@ impl Fenced<'_> {
         }
         let head = head.map_or_else(OnceLock::new, OnceLock::from);
         self.state.layers = Some(DiskLayers { base: self.target.base.clone(), head });
-        self.state.base_pin = self.pin.take();
+        self.state.base_pin = self.target.pin.clone();
         self.state.record = self.next.clone();
         disk.was_recorded(shared, self.next.clone());
         receipt

@@ -10,7 +10,7 @@ use block_device::{BLOCK, CLUSTER};
 
 use crate::{
     error::StoreError,
-    geometry::{ClusterIndex, clusters_of, index},
+    geometry::{ClusterIndex, bytes, clusters_of, index},
     head::Head,
     id::EpochTag,
     sealed_layer::Chain,
@@ -109,20 +109,15 @@ impl Owners {
 
     /// The runs of blocks of one owner, cut to the range.
     fn pieces(&self, cluster: ClusterIndex, range: &Range<u64>) -> impl Iterator<Item = Piece> {
-        let first = index(u64::from(self.wanted.trailing_zeros()));
-        let end = index(u64::from(16 - self.wanted.leading_zeros()));
+        let first = index(u64::from(self.wanted.trailing_zeros())).min(16);
+        let end = index(u64::from(16 - self.wanted.leading_zeros())).max(first);
         let bounds = range.start.max(cluster.start())..range.end.min(cluster.start() + CLUSTER);
-        let block_start =
-            move |block: usize| cluster.start() + BLOCK * u64::try_from(block).expect("one of 16");
-        self.of[first..end.max(first)]
-            .chunk_by(|a, b| a == b)
-            .scan(first, move |block, run| {
-                let start = block_start(*block).max(bounds.start);
-                *block += run.len();
-                let end = block_start(*block).min(bounds.end);
-                Some(Piece { owner: run[0], range: start..end })
-            })
-            .collect::<Vec<_>>()
-            .into_iter()
+        let block_start = move |block: usize| cluster.start() + BLOCK * bytes(block);
+        let mut block = first;
+        self.of[first..end].chunk_by(|a, b| a == b).map(move |run| {
+            let start = block_start(block).max(bounds.start);
+            block += run.len();
+            Piece { owner: run[0], range: start..block_start(block).min(bounds.end) }
+        })
     }
 }

@@ -61,7 +61,13 @@ fn name_and_commit<E>(
     }
     let committed = commit(layer);
     match newly_named {
-        Some(layer) if committed.is_err() => shared.names.unname(layer),
+        // Marked before the ledger moves on to it, so that it is swept once the disk leaves it.
+        Some(layer) if committed.is_err() => {
+            if let Err(error) = layer_files::mark(&*shared.storage, layer, Mark::Deleting) {
+                tracing::warn!(%layer, %error, "a layer without a name could not be marked");
+            }
+            shared.names.unname(layer);
+        }
         // It may be an old base whose image or snapshot was deleted: it is wanted again.
         Some(layer) => {
             if let Err(error) = layer_files::unmark(&*shared.storage, layer, Mark::Deleting) {

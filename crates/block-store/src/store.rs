@@ -107,19 +107,23 @@ pub struct StoreCounters {
 }
 
 impl Store {
-    /// Makes an empty store in an empty directory.
+    /// Makes an empty store in a directory that holds none.
     pub fn create(storage: &dyn Storage) -> Result<(), StoreError> {
-        let held = storage.list("").map_err(StoreError::io("listing the directory"))?;
-        if held.iter().any(|name| name == crate::ledger::FILE || name == layer_files::LAYERS) {
+        let io = |what: &str| StoreError::io(format!("{what} the directory of layers"));
+        if storage.exists(crate::ledger::FILE).map_err(io("looking beside"))? {
             return Err(StoreError::NotEmpty);
         }
-        storage
-            .create_dir(layer_files::LAYERS)
-            .and_then(|()| storage.sync_dir(layer_files::LAYERS))
-            .map_err(StoreError::io("making the directory of layers"))?;
+        // A directory of layers without a ledger is what a cut-short creation leaves.
+        if storage.exists(layer_files::LAYERS).map_err(io("looking for"))? {
+            if !storage.list(layer_files::LAYERS).map_err(io("listing"))?.is_empty() {
+                return Err(StoreError::NotEmpty);
+            }
+        } else {
+            storage.create_dir(layer_files::LAYERS).map_err(io("making"))?;
+        }
+        storage.sync_dir(layer_files::LAYERS).map_err(io("syncing"))?;
         // The ledger last: what has one is a store.
-        Ledger::create(storage)?;
-        storage.sync_dir("").map_err(StoreError::io("syncing the directory"))
+        Ledger::create(storage)
     }
 
     /// Opens a store; disks are opened when somebody asks for them. Who has a catalog calls
@@ -196,6 +200,7 @@ impl Store {
         let disk = self.shared().disk(id).map_err(DeviceError::from)?;
         let _alone = disk.control.lock();
         let mut state = disk.state.write();
+        state.check_exists(id)?;
         state.session += 1;
         match mode {
             FenceMode::Flush => disk.flush_exclusively(self.shared(), &state),
@@ -247,15 +252,17 @@ impl Shared {
                 unsettled.slots.push((slot, state));
                 continue;
             };
-            let pin = self.pin_base(record.base)?;
+            let (base, head) = (self.pin_base(record.base)?, self.pin_base(record.head)?);
             let id = record.disk.clone();
-            let twin = disks.insert(id.clone(), Arc::new(Disk::new(slot, record, pin)));
+            let disk = Arc::new(Disk::new(slot, record, base, head));
+            let twin = disks.insert(id.clone(), disk);
             if twin.is_some() {
                 disks.remove(&id);
                 self.refuse(id, "two ledger records speak of it".into());
             }
         }
         for damage in contents.damaged {
+            self.names.freeze();
             match damage.disk.clone() {
                 Some(disk) => self.refuse(disk, format!("its ledger record: {}", damage.detail)),
                 None => {
@@ -270,7 +277,14 @@ impl Shared {
 
     fn refuse(&self, disk: DiskId, reason: String) {
         tracing::error!(%disk, reason, "the disk is refused");
+        self.names.freeze();
         self.refused.write().insert(disk, reason);
+    }
+
+    /// Keeps a name from being used until the next start finds out whether a disk has it.
+    pub(crate) fn doubt(&self, disk: &DiskId, why: &str) {
+        let reason = format!("{why}; restart to settle it");
+        self.refused.write().insert(disk.clone(), reason);
     }
 
     /// The disk of this name.

@@ -5,7 +5,7 @@
 //! Left to others: what must happen before an answer.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{Arc, mpsc},
     thread::{self, JoinHandle},
     time::{Duration, Instant},
@@ -14,15 +14,19 @@ use std::{
 use crate::{
     error::StoreError,
     head::Head,
-    header::{LayerState, StoredHeader},
+    header::{Header, LayerState, StoredHeader},
     id::{Epoch, LayerId},
     layer_files::{self, Entry, LayerFiles, Mark},
+    storage::Storage,
     store::Shared,
 };
 
 /// How long a head's header may lag behind a reset: resets that follow one another closely share
 /// one rewrite. A flush does not wait for it but rewrites the header itself.
 const HEADER_LAG: Duration = Duration::from_millis(50);
+
+/// How long until a layer that was still open is looked at again.
+const COLLECT_AGAIN: Duration = Duration::from_secs(1);
 
 /// Something to do later.
 #[derive(Debug)]
@@ -33,6 +37,8 @@ pub(crate) enum Job {
     Unmark(LayerId),
     /// Remove a head that its disk left behind.
     RemoveHead(LayerId),
+    /// Give the space of a directory back that no longer has a layer's name.
+    RemoveRemains(String),
     /// Remove a sealed layer if nothing needs it any more.
     Collect(LayerId),
     /// Answer once everything before is done.
@@ -48,13 +54,15 @@ pub(crate) fn start(
 ) -> Result<JoinHandle<()>, StoreError> {
     thread::Builder::new()
         .name("reinit-worker".into())
-        .spawn(move || Worker { shared, late: HashMap::new() }.run(&jobs))
+        .spawn(move || Worker { shared, late: HashMap::new(), open: HashSet::new() }.run(&jobs))
         .map_err(StoreError::io("starting the worker thread"))
 }
 
 struct Worker {
     shared: Arc<Shared>,
     late: HashMap<LayerId, Refresh>,
+    /// Layers that nothing names, and that somebody had open when they were looked at.
+    open: HashSet<LayerId>,
 }
 
 struct Refresh {
@@ -68,23 +76,30 @@ struct Refresh {
 impl Worker {
     fn run(mut self, jobs: &mpsc::Receiver<Job>) {
         loop {
-            let next = if self.late.is_empty() {
-                jobs.recv().map_err(|_| mpsc::RecvTimeoutError::Disconnected)
-            } else {
-                jobs.recv_timeout(HEADER_LAG)
-            };
-            match next {
+            match self.next_job(jobs) {
                 Ok(Job::Stop) | Err(mpsc::RecvTimeoutError::Disconnected) => break,
                 Ok(Job::Barrier(done)) => {
                     self.refresh_headers(Instant::now() + HEADER_LAG);
                     let _ = done.send(());
                 }
                 Ok(job) => self.do_job(job),
-                Err(mpsc::RecvTimeoutError::Timeout) => {}
+                Err(mpsc::RecvTimeoutError::Timeout) => {
+                    for layer in std::mem::take(&mut self.open) {
+                        self.do_job(Job::Collect(layer));
+                    }
+                }
             }
             self.refresh_headers(Instant::now());
         }
         self.refresh_headers(Instant::now() + HEADER_LAG);
+    }
+
+    fn next_job(&self, jobs: &mpsc::Receiver<Job>) -> Result<Job, mpsc::RecvTimeoutError> {
+        match (self.late.is_empty(), self.open.is_empty()) {
+            (true, true) => jobs.recv().map_err(|_| mpsc::RecvTimeoutError::Disconnected),
+            (true, false) => jobs.recv_timeout(COLLECT_AGAIN),
+            (false, _) => jobs.recv_timeout(HEADER_LAG),
+        }
     }
 
     fn do_job(&mut self, job: Job) {
@@ -102,7 +117,13 @@ impl Worker {
                 log(layer_files::unmark(storage, layer, Mark::Unfinished));
             }
             Job::RemoveHead(layer) => log(layer_files::remove(&*self.shared.storage, layer)),
-            Job::Collect(layer) => log(self.collect(layer)),
+            Job::RemoveRemains(directory) => {
+                layer_files::remove_remains(&*self.shared.storage, &directory);
+            }
+            Job::Collect(layer) => {
+                let outcome = self.collect(layer);
+                log(outcome);
+            }
             Job::Barrier(_) | Job::Stop => {}
         }
     }
@@ -118,9 +139,14 @@ impl Worker {
     }
 
     /// Removes a sealed layer unless somebody needs it.
-    fn collect(&self, layer: LayerId) -> Result<(), StoreError> {
+    fn collect(&mut self, layer: LayerId) -> Result<(), StoreError> {
         let shared = &self.shared;
-        if shared.layers.is_open(layer) || !shared.names.begin_removal(layer) {
+        if !shared.names.begin_removal(layer) {
+            return Ok(());
+        }
+        if shared.layers.is_open(layer) {
+            shared.names.end_removal(layer);
+            self.open.insert(layer);
             return Ok(());
         }
         let removed = self.remove_unless_needed(layer);
@@ -147,42 +173,53 @@ impl Worker {
 
 impl Refresh {
     fn run(self) -> Result<(), StoreError> {
-        let header = self.head.header();
-        let behind = header.epoch < self.epoch
-            || (header.epoch == self.epoch && header.parent != self.parent);
-        if header.state == LayerState::Sealed || !behind {
-            return Ok(());
-        }
-        self.head.change_header(|header| {
-            header.epoch = self.epoch;
-            header.parent = self.parent;
-            header.ledger_sequence = self.sequence;
-        })
+        self.head.refresh_header(self.epoch, self.parent, self.sequence)
     }
 }
 
-/// The header of a sealed layer; none if it is gone, damaged or not sealed: such a layer is not
-/// ours to remove.
-pub(crate) fn sealed_header(
-    storage: &dyn crate::storage::Storage,
-    layer: LayerId,
-) -> Option<crate::header::Header> {
-    let files = LayerFiles::open(storage, layer).ok()?;
-    let header = StoredHeader::read(&*files.map, layer).ok()?.header;
-    (header.state == LayerState::Sealed).then_some(header)
+/// What a layer's directory holds, as far as it can be told.
+pub(crate) enum Looked {
+    /// A sealed layer.
+    Sealed(Box<Header>),
+    /// A head, or nothing any more.
+    NotSealed,
+    /// It cannot be read: nothing that depends on it may be assumed.
+    Unreadable(StoreError),
 }
 
-/// Whether a sealed layer stands on this one. (A disk that does holds a pin.)
-fn has_children(storage: &dyn crate::storage::Storage, layer: LayerId) -> Result<bool, StoreError> {
-    let layers = layer_files::entries(storage)?.into_iter().filter_map(|entry| match entry {
-        Entry::Layer(other) => Some(other),
-        Entry::Remains(_) | Entry::Foreign(_) => None,
-    });
-    let mut children = layers
-        .filter(|other| *other != layer)
-        .filter_map(|other| sealed_header(storage, other))
-        .filter(|header| header.parent == Some(layer));
-    Ok(children.next().is_some())
+/// Looks at a layer's header.
+pub(crate) fn look_at(storage: &dyn Storage, layer: LayerId) -> Looked {
+    let header = LayerFiles::open(storage, layer)
+        .and_then(|files| Ok(StoredHeader::read(&*files.map, layer)?.header));
+    match header {
+        Ok(header) if header.state == LayerState::Sealed => Looked::Sealed(Box::new(header)),
+        Ok(_) => Looked::NotSealed,
+        Err(error) => Looked::Unreadable(error),
+    }
+}
+
+/// The header of a sealed layer; none if it is anything else, which is then not ours to remove.
+pub(crate) fn sealed_header(storage: &dyn Storage, layer: LayerId) -> Option<Header> {
+    match look_at(storage, layer) {
+        Looked::Sealed(header) => Some(*header),
+        Looked::NotSealed | Looked::Unreadable(_) => None,
+    }
+}
+
+/// Whether a sealed layer stands on this one, or may. (A disk that does holds a pin.)
+fn has_children(storage: &dyn Storage, layer: LayerId) -> Result<bool, StoreError> {
+    for entry in layer_files::entries(storage)? {
+        let Entry::Layer(other) = entry else { continue };
+        match look_at(storage, other) {
+            Looked::Sealed(header) if header.parent == Some(layer) => return Ok(true),
+            Looked::Unreadable(error) if other != layer => {
+                tracing::warn!(%layer, %other, %error, "kept: what stands on it is not known");
+                return Ok(true);
+            }
+            _ => {}
+        }
+    }
+    Ok(false)
 }
 
 fn log(outcome: Result<(), StoreError>) {
