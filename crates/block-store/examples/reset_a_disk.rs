@@ -20,7 +20,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let image = ImageSource::open(file, None, Some(ImageFormat::Raw), BackingPolicy::Refuse)?;
     let staged = store.import(&image, label(LayerKind::Image, "m-1"), &())?;
     let origin = staged.layer();
-    staged.publish();
+    staged.publish()?;
 
     // A disk of 1 GiB on it, ruined.
     let id: DiskId = "d-1".parse()?;
@@ -29,7 +29,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     disk.write_at(&[0xbd; 65536], ByteOffset::ZERO, Durability::ForceUnitAccess)?;
 
     // The ruin is kept as a snapshot, and the disk goes back to its image.
-    let commit = |_layer| Ok::<_, std::io::Error>(());
+    let commit = |_layer| Ok::<_, CommitError<std::io::Error>>(());
     let ruin = store.snapshot(&id, label(LayerKind::Snapshot, "s-1"), commit)?;
     let request_id = RequestId::from_bytes([1; 16]);
     let reset = Reset { disk: id.clone(), base: Some(origin), request_id, time: SystemTime::now() };

@@ -28,7 +28,7 @@ use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use crate::{
     error::StoreError,
     geometry::CLUSTER_BLOCKS,
-    head::{Below, Head, OpenedHead},
+    head::{Below, Head, OpenedHead, Position},
     id::EpochTag,
     layer_files::{self, Mark},
     ledger::Slot,
@@ -111,8 +111,15 @@ impl Disk {
 
     /// Opens the layers if they are not open yet. The caller holds `control`.
     pub(crate) fn ensure_open(&self, shared: &Shared) -> Result<(), StoreError> {
+        {
+            // The usual case waits for nobody: a writer in line would hold up all new readers.
+            let state = self.state.read();
+            state.check_served(&self.id)?;
+            if state.layers.is_some() {
+                return Ok(());
+            }
+        }
         let mut state = self.state.write();
-        state.check_served(&self.id)?;
         if state.layers.is_none() {
             let layers = self.open_layers(shared, &mut state.record).map_err(|error| {
                 tracing::error!(disk = %self.id, %error, "the disk cannot be opened");
@@ -194,15 +201,17 @@ impl Disk {
         take_note(shared, &mut self.recorded.lock(), record);
     }
 
-    /// Ends all handles; the caller holds the write side.
-    pub(crate) fn flush_exclusively(
-        &self,
-        shared: &Shared,
-        state: &Generation,
-    ) -> Result<(), DeviceError> {
+    /// Makes what was answered durable; the caller holds a side of `state`.
+    pub(crate) fn flush(&self, shared: &Shared, state: &Generation) -> Result<(), DeviceError> {
         let Some(head) = state.head() else { return Ok(()) };
         self.record(shared, state)?;
-        head.rounds.flush(head, state.record.epoch)
+        head.rounds.flush(head, &self.position(shared, &state.record))
+    }
+
+    /// Where the disk is by this record.
+    pub(crate) fn position(&self, shared: &Shared, record: &DiskRecord) -> Position {
+        let ledger_sequence = shared.ledger.sequence(self.slot);
+        Position { epoch: record.epoch, parent: record.base, ledger_sequence }
     }
 
     /// Tells a failure of this disk's own files as a refusal of this disk.
@@ -330,16 +339,10 @@ impl DiskHandle {
         Ok(layers.head.get().expect("set just now"))
     }
 
-    fn flush_in(&self, state: &Generation) -> Result<(), DeviceError> {
-        let Some(head) = state.head() else { return Ok(()) };
-        self.disk.record(&self.shared, state)?;
-        head.rounds.flush(head, state.record.epoch)
-    }
-
     fn harden(&self, state: &Generation, durability: Durability) -> Result<(), DeviceError> {
         match durability {
             Durability::Cached => Ok(()),
-            Durability::ForceUnitAccess => self.flush_in(state),
+            Durability::ForceUnitAccess => self.disk.flush(&self.shared, state),
         }
     }
 
@@ -380,7 +383,7 @@ impl BlockDevice for DiskHandle {
     }
 
     fn flush(&self) -> Result<(), DeviceError> {
-        self.flush_in(&*self.enter()?)
+        self.disk.flush(&self.shared, &*self.enter()?)
     }
 
     fn discard(&self, offset: ByteOffset, length: ByteLength) -> Result<(), DeviceError> {

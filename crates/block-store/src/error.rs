@@ -131,13 +131,23 @@ impl From<StoreError> for DeviceError {
     }
 }
 
+/// How the caller's own commit failed.
+#[derive(Debug)]
+pub enum CommitError<E> {
+    /// Nothing of it will ever be found.
+    NotDone(E),
+    /// It may be found after a restart.
+    InDoubt(E),
+}
+
 /// Why a snapshot was not made.
 #[derive(Debug, thiserror::Error)]
 pub enum SnapshotError<E> {
     /// The store could not make it.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The caller's own commit failed: the snapshot does not exist, the disk goes on.
+    /// The caller's own commit failed: the snapshot does not exist, or that is in doubt until the
+    /// next start. The disk goes on.
     #[error("the snapshot could not be recorded")]
     Commit(E),
 }

@@ -17,7 +17,12 @@
 use block_device::DeviceError;
 use parking_lot::{Condvar, Mutex};
 
-use crate::{error::StoreError, geometry::ClusterIndex, head::Head, id::Epoch, word::Word};
+use crate::{
+    error::StoreError,
+    geometry::ClusterIndex,
+    head::{Head, Position},
+    word::Word,
+};
 
 /// The rounds of one head.
 #[derive(Debug, Default)]
@@ -46,7 +51,7 @@ struct DataDurable(());
 
 impl Rounds {
     /// Answers one flush: by a round that begins from now on.
-    pub(crate) fn flush(&self, head: &Head, epoch: Epoch) -> Result<(), DeviceError> {
+    pub(crate) fn flush(&self, head: &Head, position: &Position) -> Result<(), DeviceError> {
         let mut state = self.state.lock();
         let mine = state.begun + 1;
         while state.ended < mine {
@@ -56,7 +61,7 @@ impl Rounds {
             }
             state.begun += 1;
             let this = state.begun;
-            let outcome = parking_lot::MutexGuard::unlocked(&mut state, || run(head, epoch));
+            let outcome = parking_lot::MutexGuard::unlocked(&mut state, || run(head, position));
             state.ended = this;
             state.failure = outcome.err().map(|error| (this, RoundFailure::of(&error)));
             self.ended.notify_all();
@@ -86,15 +91,14 @@ impl RoundFailure {
 }
 
 /// One round.
-fn run(head: &Head, epoch: Epoch) -> Result<(), StoreError> {
+fn run(head: &Head, position: &Position) -> Result<(), StoreError> {
     let changed = head.take_changed();
     let outcome = capture(head, &changed).and_then(|captured| {
         let proof = sync_data(head)?;
         if captured.is_empty() {
             return Ok(());
         }
-        head.bring_header_to(epoch)?;
-        publish(head, &captured, &proof)
+        publish(head, &captured, position, &proof)
     });
     if outcome.is_err() {
         head.put_back_changed(changed);
@@ -114,8 +118,8 @@ fn sync_data(head: &Head) -> Result<DataDurable, StoreError> {
 fn publish(
     head: &Head,
     captured: &[(ClusterIndex, Word)],
+    position: &Position,
     _data_first: &DataDurable,
 ) -> Result<(), StoreError> {
-    head.map().persist(captured)?;
-    head.map().sync().map_err(|error| head.poison("syncing its map", error))
+    head.persist(captured, position)
 }

@@ -124,10 +124,13 @@ fn hash_clusters(
             // Relaxed: it only hands out numbers.
             let place = next.fetch_add(1, Ordering::Relaxed);
             let Some(cluster) = touched.get(place) else { return Ok(hashes) };
-            if progress.cancelled() {
-                return Err(StoreError::Cancelled);
-            }
-            hashes.push((cluster.0, hash_one(chain, *cluster, &mut buffer)?));
+            let hash = match progress.cancelled() {
+                true => Err(StoreError::Cancelled),
+                false => hash_one(chain, *cluster, &mut buffer),
+            };
+            // A failure of one is the end of all.
+            let hash = hash.inspect_err(|_| next.store(touched.len(), Ordering::Relaxed))?;
+            hashes.push((cluster.0, hash));
             progress.advanced(ByteLength::new(bytes(place + 1) * CLUSTER), total);
         }
     };

@@ -29,7 +29,7 @@ use crate::{
     id::{Epoch, EpochTag, LayerId},
     layer_files::{self, LayerFiles},
     sealed_layer::Chain,
-    storage::Storage,
+    storage::{Storage, StorageFile},
     word::{Blocks, Word},
 };
 
@@ -50,8 +50,8 @@ pub(crate) struct Head {
     /// Shared with the head this one was mapped anew from: there is one truth about the header.
     header: Arc<Mutex<StoredHeader>>,
     pub(crate) rounds: Rounds,
-    /// What failed first; set once.
-    poison: OnceLock<String>,
+    /// What failed first; set once, and shared like the header.
+    poison: Arc<OnceLock<String>>,
 }
 
 impl Head {
@@ -79,23 +79,28 @@ impl Head {
         };
         let (files, stored) = LayerFiles::create(storage, header)?;
         files.finish(storage)?;
-        Self::new(files, Arc::new(Mutex::new(stored)))
+        Self::new(files, Arc::new(Mutex::new(stored)), Arc::default())
     }
 
     /// Opens a head that the ledger names; what it is believed to hold is what the device holds.
     pub(crate) fn open(storage: &dyn Storage, layer: LayerId) -> Result<OpenedHead, StoreError> {
         let files = LayerFiles::open(storage, layer)?;
         files.believe_only_the_device()?;
+        files.believe_only_the_device_of_data()?;
         let stored = StoredHeader::read(&*files.map, layer)?;
         if stored.header.state == LayerState::Sealed {
             return Ok(OpenedHead::Sealed);
         }
         files.check_lengths(&stored.header)?;
         let header = Arc::new(Mutex::new(stored));
-        Self::new(files, header).map(|head| OpenedHead::Open(Box::new(head)))
+        Self::new(files, header, Arc::default()).map(|head| OpenedHead::Open(Box::new(head)))
     }
 
-    fn new(files: LayerFiles, header: Arc<Mutex<StoredHeader>>) -> Result<Self, StoreError> {
+    fn new(
+        files: LayerFiles,
+        header: Arc<Mutex<StoredHeader>>,
+        poison: Arc<OnceLock<String>>,
+    ) -> Result<Self, StoreError> {
         let Header { layer, geometry, epoch, .. } = header.lock().header.clone();
         let map = ClusterMap::of_head(files.map.clone(), layer, geometry, epoch.tag())?;
         Ok(Self {
@@ -105,7 +110,7 @@ impl Head {
             changed: Mutex::new(Vec::new()),
             header,
             rounds: Rounds::default(),
-            poison: OnceLock::new(),
+            poison,
         })
     }
 
@@ -117,7 +122,7 @@ impl Head {
         &self.map
     }
 
-    pub(crate) fn data(&self) -> &dyn crate::storage::StorageFile {
+    pub(crate) fn data(&self) -> &dyn StorageFile {
         &*self.files.data
     }
 
@@ -242,7 +247,11 @@ impl Head {
         });
         let whole = range.start.next_multiple_of(BLOCK)..below.last_whole_block(range.end);
         if has_data && mode == ZeroMode::Punch && whole.start < whole.end {
-            self.files.data.punch_hole(whole)?;
+            match self.files.data.punch_hole(whole) {
+                // The word says zero already; only the space stays.
+                Err(error) if error.kind() == io::ErrorKind::Unsupported => {}
+                other => other?,
+            }
         }
         Ok(())
     }
@@ -292,16 +301,6 @@ impl Head {
         self.changed.lock().clear();
     }
 
-    /// Makes the header carry at least this epoch, durably.
-    pub(crate) fn bring_header_to(&self, epoch: Epoch) -> Result<(), StoreError> {
-        let mut stored = self.header.lock();
-        if stored.header.epoch >= epoch {
-            return Ok(());
-        }
-        let header = Header { epoch, ..stored.header.clone() };
-        self.store_header(&mut stored, header)
-    }
-
     /// Changes the header durably.
     pub(crate) fn change_header(&self, change: impl FnOnce(&mut Header)) -> Result<(), StoreError> {
         let mut stored = self.header.lock();
@@ -315,33 +314,55 @@ impl Head {
         self.map.sync().map_err(|error| self.poison("syncing its header", error))
     }
 
-    /// Brings the header up to a reset, unless it has moved on by itself or was sealed.
-    pub(crate) fn refresh_header(
+    /// Brings the header up to where the disk is, unless it is there or was sealed.
+    pub(crate) fn refresh_header(&self, position: &Position) -> Result<(), StoreError> {
+        self.refresh_locked(&mut self.header.lock(), position)
+    }
+
+    /// Makes captured words durable, after the header with their epoch. Their data is durable.
+    ///
+    /// Under the header's lock: a failed sync of a file is told once only, so no two threads sync
+    /// the map at a time.
+    pub(crate) fn persist(
         &self,
-        epoch: Epoch,
-        parent: Option<LayerId>,
-        ledger_sequence: u64,
+        captured: &[(ClusterIndex, Word)],
+        position: &Position,
     ) -> Result<(), StoreError> {
         let mut stored = self.header.lock();
+        self.refresh_locked(&mut stored, position)?;
+        self.map.persist(captured)?;
+        self.map.sync().map_err(|error| self.poison("syncing its map", error))
+    }
+
+    fn refresh_locked(
+        &self,
+        stored: &mut StoredHeader,
+        position: &Position,
+    ) -> Result<(), StoreError> {
+        let Position { epoch, parent, ledger_sequence } = *position;
         let header = &stored.header;
         let behind = header.epoch < epoch || (header.epoch == epoch && header.parent != parent);
         if header.state == LayerState::Sealed || !behind {
             return Ok(());
         }
         let header = Header { epoch, parent, ledger_sequence, ..header.clone() };
-        self.store_header(&mut stored, header)
+        self.store_header(stored, header)
     }
 
     /// Grows the files to a new size, durably, and maps the words anew. Nothing may be changed
     /// that was not flushed: the words are taken from the file.
     pub(crate) fn grow(&self, geometry: Geometry) -> Result<Self, StoreError> {
         let io = || StoreError::io(format!("growing layer {}", self.layer()));
-        self.files.data.set_len(geometry.size()).map_err(io())?;
-        self.files.map.set_len(geometry.words_end()).map_err(io())?;
+        // Never shorter: an earlier growth that was cut short may have gone further.
+        let lengthen = |file: &dyn StorageFile, wanted: u64| -> io::Result<()> {
+            if file.length()? < wanted { file.set_len(wanted) } else { Ok(()) }
+        };
+        lengthen(&*self.files.data, geometry.size()).map_err(io())?;
+        lengthen(&*self.files.map, geometry.words_end()).map_err(io())?;
         self.files.data.sync_data().map_err(|error| self.poison("syncing its data", error))?;
         self.map.sync().map_err(|error| self.poison("syncing its map", error))?;
         self.change_header(|header| header.geometry = geometry)?;
-        Self::new(self.files.clone(), self.header.clone())
+        Self::new(self.files.clone(), self.header.clone(), self.poison.clone())
     }
 
     /// Refuses all further writes, and says why.
@@ -365,6 +386,14 @@ impl Head {
             Some(reason) => Err(DeviceError::Poisoned { reason: reason.clone() }),
         }
     }
+}
+
+/// Where a disk is, as its head's header tells it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Position {
+    pub(crate) epoch: Epoch,
+    pub(crate) parent: Option<LayerId>,
+    pub(crate) ledger_sequence: u64,
 }
 
 /// What opening the layer that a ledger record names as head found.

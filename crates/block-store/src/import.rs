@@ -10,7 +10,15 @@
 //!
 //! Left to others: what an image file means (`image`), naming the layer (`cloud`).
 
-use std::{io::IoSlice, ops::Range, sync::Arc, thread};
+use std::{
+    io::IoSlice,
+    ops::Range,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+};
 
 use block_device::{BLOCK, ByteLength, CLUSTER};
 use parking_lot::Mutex;
@@ -23,14 +31,14 @@ use crate::{
     header::{HashSummary, Header, LayerLabel, LayerState, StoredHeader},
     id::{Epoch, LayerId, Root},
     image::ImageSource,
-    layer_files::{self, LayerFiles},
+    layer_files::{self, LayerFiles, Mark},
     names::Pin,
     progress::Progress,
     root::{self, ClusterHash},
     storage::StorageFile,
     store::{Shared, Store},
     word::{Blocks, Word},
-    worker::{self, Job},
+    worker,
 };
 
 /// How much one thread reads at a time, in bytes: large enough to hash and write at full speed.
@@ -151,10 +159,13 @@ impl StagedLayer {
     }
 
     /// Keeps the layer; called once the catalog names it.
-    pub fn publish(mut self) {
+    pub fn publish(mut self) -> Result<(), StoreError> {
         self.shared.names.name(self.layer);
-        self.shared.later(Job::Unmark(self.layer));
         self.pin = None;
+        // A shared one may be about to be deleted by somebody else.
+        [Mark::Unfinished, Mark::Deleting]
+            .into_iter()
+            .try_for_each(|mark| layer_files::unmark(&*self.shared.storage, self.layer, mark))
     }
 
     /// Neither keeps nor undoes the layer: when it is not known whether the catalog names it, the
@@ -212,20 +223,11 @@ fn copy(
     source: &ImageSource,
     progress: &dyn Progress,
 ) -> Result<Vec<Imported>, StoreError> {
-    let cursor = Cursor { source, next: Mutex::new(0) };
-    let work = || -> Result<Vec<Imported>, StoreError> {
-        let (mut found, mut buffer) = (Vec::new(), vec![0; index(CHUNK)]);
-        while let Some(chunk) = cursor.claim()? {
-            if progress.cancelled() {
-                return Err(StoreError::Cancelled);
-            }
-            let part = &mut buffer[..index(chunk.end - chunk.start)];
-            source.read_at(part, chunk.start)?;
-            look_at(chunk.start, part, &mut found);
-            write_blocks(data, chunk.start, part)?;
-            progress.advanced(ByteLength::new(chunk.end), source.size());
-        }
-        Ok(found)
+    let cursor = Cursor { source, next: Mutex::new(0), has_failed: AtomicBool::new(false) };
+    let work = || {
+        copy_chunks(data, &cursor, progress)
+            // Relaxed: it only makes the others end sooner.
+            .inspect_err(|_| cursor.has_failed.store(true, Ordering::Relaxed))
     };
     let workers = thread::available_parallelism().map_or(1, |n| n.get().min(8));
     let parts = thread::scope(|scope| {
@@ -244,10 +246,32 @@ fn copy(
     Ok(found)
 }
 
+/// Copies stretches until there are none left.
+fn copy_chunks(
+    data: &dyn StorageFile,
+    cursor: &Cursor<'_>,
+    progress: &dyn Progress,
+) -> Result<Vec<Imported>, StoreError> {
+    let (mut found, mut buffer) = (Vec::new(), vec![0; index(CHUNK)]);
+    while let Some(chunk) = cursor.claim()? {
+        if progress.cancelled() {
+            return Err(StoreError::Cancelled);
+        }
+        let part = &mut buffer[..index(chunk.end - chunk.start)];
+        cursor.source.read_at(part, chunk.start)?;
+        look_at(chunk.start, part, &mut found);
+        write_blocks(data, chunk.start, part)?;
+        progress.advanced(ByteLength::new(chunk.end), cursor.source.size());
+    }
+    Ok(found)
+}
+
 /// Hands out the stretches of the image that may hold data.
 struct Cursor<'s> {
     source: &'s ImageSource,
     next: Mutex<u64>,
+    /// One thread failed: the others need not go on.
+    has_failed: AtomicBool,
 }
 
 impl Cursor<'_> {
@@ -255,7 +279,7 @@ impl Cursor<'_> {
     fn claim(&self) -> Result<Option<Range<u64>>, StoreError> {
         let mut next = self.next.lock();
         let size = self.source.size().get();
-        if *next >= size {
+        if *next >= size || self.has_failed.load(Ordering::Relaxed) {
             return Ok(None);
         }
         let Some(data) = self.source.next_data(*next)? else {

@@ -119,6 +119,13 @@ impl LayerFiles {
         settled.map_err(StoreError::io(format!("syncing the map of layer {}", self.layer)))
     }
 
+    /// The same for the data of a layer that was not synced before it was sealed: a failed sync of
+    /// an earlier process may have left pages that look clean and were never written.
+    pub(crate) fn believe_only_the_device_of_data(&self) -> Result<(), StoreError> {
+        let settled = self.data.sync_data().and_then(|()| self.data.drop_cache());
+        settled.map_err(StoreError::io(format!("syncing the data of layer {}", self.layer)))
+    }
+
     /// Checks that the files are as long as the header says: a sealed layer's exactly, a head's
     /// at least (growing it may have been cut short).
     pub(crate) fn check_lengths(&self, header: &Header) -> Result<(), StoreError> {

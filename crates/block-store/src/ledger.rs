@@ -146,6 +146,10 @@ impl Ledger {
     /// Takes a free slot; the file grows if there is none.
     pub(crate) fn take_slot(&self) -> Result<Slot, StoreError> {
         let mut state = self.state.lock();
+        // A failed sync of a file is told once only: no two threads sync the ledger at a time.
+        while state.free.is_empty() && state.leading {
+            self.committed.wait(&mut state);
+        }
         if state.free.is_empty() {
             let first = crate::geometry::bytes(state.sequences.len());
             state.grow(&*self.file, first)?;
@@ -222,8 +226,7 @@ impl LedgerState {
         self.failure.as_ref().map_or(Ok(()), |why| Err(StoreError::LedgerFailed(why.clone())))
     }
 
-    /// Adds a segment. A failed sync may have swallowed the error of a commit that runs at the same
-    /// time, so it ends the ledger like one of its own.
+    /// Adds a segment. A failed sync ends the ledger: records written earlier may be lost with it.
     fn grow(&mut self, file: &dyn StorageFile, first_slot: u64) -> Result<(), StoreError> {
         self.check()?;
         let io = || StoreError::io("growing the ledger");

@@ -73,7 +73,7 @@ mod word;
 mod worker;
 
 pub use disk::DiskHandle;
-pub use error::{SnapshotError, StoreError};
+pub use error::{CommitError, SnapshotError, StoreError};
 pub use file_storage::FileStorage;
 pub use header::{LayerKind, LayerLabel};
 pub use id::{Epoch, InvalidLayerId, LayerId, RequestId, Root};

@@ -66,7 +66,7 @@ impl Store {
         }
         let grown = match state.head().cloned() {
             Some(head) => {
-                disk.flush_exclusively(shared, &state).map_err(|error| failed(id, error))?;
+                disk.flush(shared, &state).map_err(|error| failed(id, error))?;
                 OnceLock::from(Arc::new(head.grow(geometry)?))
             }
             None => OnceLock::new(),
@@ -95,10 +95,12 @@ impl Store {
         shared.ledger.commit(&[(disk.slot, SlotState::Deleting(record.clone()))])?;
         // Who waited for the disk meanwhile must not go on with it.
         state.is_deleted = true;
+        // The name stays taken until the disk is gone or back.
+        let reservation = Reservation::hold(shared, id);
         shared.disks.write().remove(id);
         drop(state);
         drop(alone);
-        Ok(StagedDelete { shared: shared.clone(), disk: Some((disk, record)) })
+        Ok(StagedDelete { disk: Some((disk, record)), reservation })
     }
 }
 
@@ -143,6 +145,12 @@ impl Reservation {
         }
         Ok(Self { shared: shared.clone(), disk: disk.clone() })
     }
+
+    /// Keeps the name of a disk that is about to be hidden.
+    fn hold(shared: &Arc<Shared>, disk: &DiskId) -> Self {
+        shared.making.lock().insert(disk.clone());
+        Self { shared: shared.clone(), disk: disk.clone() }
+    }
 }
 
 impl Drop for Reservation {
@@ -182,8 +190,8 @@ impl Drop for StagedDisk {
 #[derive(Debug)]
 #[must_use = "dropping it brings the disk back"]
 pub struct StagedDelete {
-    shared: Arc<Shared>,
     disk: Option<(Arc<Disk>, DiskRecord)>,
+    reservation: Reservation,
 }
 
 impl StagedDelete {
@@ -192,14 +200,16 @@ impl StagedDelete {
         let (disk, record) = self.disk.take().expect("taken only here and in drop");
         // Handles still hold the files of the head; their space is freed when they are dropped.
         disk.state.write().layers = None;
-        finish_delete(&self.shared, disk.slot, &record)
+        let shared = &self.reservation.shared;
+        finish_delete(shared, disk.slot, &record)
+            .inspect_err(|_| shared.doubt(&disk.id, "its files could not be removed"))
     }
 
     /// Neither deletes the disk nor brings it back: when it is not known whether the catalog has
     /// forgotten it, the next start finds out.
     pub fn leave_to_start(mut self) {
         if let Some((disk, _)) = self.disk.take() {
-            self.shared.doubt(&disk.id, "its deletion is in doubt");
+            self.reservation.shared.doubt(&disk.id, "its deletion is in doubt");
         }
     }
 }
@@ -207,10 +217,11 @@ impl StagedDelete {
 impl Drop for StagedDelete {
     fn drop(&mut self) {
         let Some((disk, record)) = self.disk.take() else { return };
-        match self.shared.ledger.commit(&[(disk.slot, SlotState::Live(record))]) {
+        let shared = &self.reservation.shared;
+        match shared.ledger.commit(&[(disk.slot, SlotState::Live(record))]) {
             Ok(()) => {
                 disk.state.write().is_deleted = false;
-                self.shared.disks.write().insert(disk.id.clone(), disk);
+                shared.disks.write().insert(disk.id.clone(), disk);
             }
             Err(error) => tracing::error!(disk = %disk.id, %error, "a delete could not be undone"),
         }

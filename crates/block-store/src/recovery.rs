@@ -90,6 +90,10 @@ fn settle_slots(shared: &Shared, named: &Named, settled: &mut Settled) -> Result
             SlotState::Deleting(record) => (false, record),
             SlotState::Live(_) | SlotState::Free => continue,
         };
+        if shared.refused.read().contains_key(&record.disk) {
+            tracing::error!(disk = %record.disk, "left as it is: another record of it is damaged");
+            continue;
+        }
         // A disk of that name that is live already wins: this record is what an undo left.
         let live = shared.disks.read().contains_key(&record.disk);
         let exists = named.disks.contains(&record.disk) && !live;

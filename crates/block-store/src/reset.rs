@@ -190,12 +190,8 @@ impl Fenced<'_> {
         let head = self.state.head().filter(|_| self.left_behind.is_none()).cloned();
         if let Some(head) = &head {
             head.forget_changes();
-            shared.later(Job::RefreshHeader {
-                head: head.clone(),
-                epoch: self.next.epoch,
-                parent: self.next.base,
-                sequence: shared.ledger.sequence(disk.slot),
-            });
+            let position = disk.position(shared, &self.next);
+            shared.later(Job::RefreshHeader { head: head.clone(), position });
         }
         if let Some(head) = self.left_behind {
             shared.later(Job::RemoveHead(head));

@@ -16,7 +16,7 @@ use block_device::DiskId;
 
 use crate::{
     disk::{Disk, DiskLayers, Generation},
-    error::{SnapshotError, StoreError},
+    error::{CommitError, SnapshotError, StoreError},
     header::{LayerLabel, LayerState},
     id::LayerId,
     layer_files::{self, Mark},
@@ -32,7 +32,7 @@ impl Store {
         &self,
         id: &DiskId,
         label: LayerLabel,
-        commit: impl FnOnce(Option<LayerId>) -> Result<(), E>,
+        commit: impl FnOnce(Option<LayerId>) -> Result<(), CommitError<E>>,
     ) -> Result<Option<LayerId>, SnapshotError<E>> {
         let shared = self.shared();
         let disk = shared.disk(id)?;
@@ -53,30 +53,41 @@ impl Store {
 fn name_and_commit<E>(
     shared: &Shared,
     layer: Option<LayerId>,
-    commit: impl FnOnce(Option<LayerId>) -> Result<(), E>,
+    commit: impl FnOnce(Option<LayerId>) -> Result<(), CommitError<E>>,
 ) -> Result<(), E> {
     let newly_named = layer.filter(|layer| !shared.names.is_named(*layer));
     if let Some(layer) = newly_named {
         shared.names.name(layer);
     }
-    let committed = commit(layer);
-    match newly_named {
-        // Marked before the ledger moves on to it, so that it is swept once the disk leaves it.
-        Some(layer) if committed.is_err() => {
-            if let Err(error) = layer_files::mark(&*shared.storage, layer, Mark::Deleting) {
-                tracing::warn!(%layer, %error, "a layer without a name could not be marked");
-            }
-            shared.names.unname(layer);
+    match commit(layer) {
+        Ok(()) => {
+            layer.into_iter().for_each(|layer| take_marks_off(shared, layer));
+            Ok(())
         }
-        // It may be an old base whose image or snapshot was deleted: it is wanted again.
-        Some(layer) => {
-            if let Err(error) = layer_files::unmark(&*shared.storage, layer, Mark::Deleting) {
-                tracing::warn!(%layer, %error, "a layer keeps a mark that start will take off");
-            }
+        // Named for this process: nothing removes it before the next start asks the catalog.
+        Err(CommitError::InDoubt(error)) => Err(error),
+        Err(CommitError::NotDone(error)) => {
+            newly_named.into_iter().for_each(|layer| forget(shared, layer));
+            Err(error)
         }
-        None => {}
     }
-    committed
+}
+
+/// The layer may be a head that was named just now, or an old base whose image was deleted.
+fn take_marks_off(shared: &Shared, layer: LayerId) {
+    for mark in [Mark::Unfinished, Mark::Deleting] {
+        if let Err(error) = layer_files::unmark(&*shared.storage, layer, mark) {
+            tracing::warn!(%layer, %error, "a layer keeps a mark that start will take off");
+        }
+    }
+}
+
+/// Marked before the ledger moves on to it, so that it is swept once the disk leaves it.
+fn forget(shared: &Shared, layer: LayerId) {
+    if let Err(error) = layer_files::mark(&*shared.storage, layer, Mark::Deleting) {
+        tracing::warn!(%layer, %error, "a layer without a name could not be marked");
+    }
+    shared.names.unname(layer);
 }
 
 /// Seals the head, if there is one, and makes it the base.
@@ -92,7 +103,7 @@ fn seal(
         return Err(StoreError::ChainTooLong(head.layer()));
     }
     let refused = |reason: String| StoreError::Refused { disk: disk.id.clone(), reason };
-    disk.flush_exclusively(shared, state).map_err(|error| refused(error.to_string()))?;
+    disk.flush(shared, state).map_err(|error| refused(error.to_string()))?;
     let (layer, geometry) = (head.layer(), state.record.geometry);
     let sealed = seal_files(&head, state, label).and_then(|()| {
         debug_assert_eq!(head.header().geometry, geometry);

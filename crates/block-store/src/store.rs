@@ -203,7 +203,7 @@ impl Store {
         state.check_exists(id)?;
         state.session += 1;
         match mode {
-            FenceMode::Flush => disk.flush_exclusively(self.shared(), &state),
+            FenceMode::Flush => disk.flush(self.shared(), &state),
             FenceMode::Drop => Ok(()),
         }
     }
@@ -255,10 +255,10 @@ impl Shared {
             let (base, head) = (self.pin_base(record.base)?, self.pin_base(record.head)?);
             let id = record.disk.clone();
             let disk = Arc::new(Disk::new(slot, record, base, head));
-            let twin = disks.insert(id.clone(), disk);
-            if twin.is_some() {
+            let has_twin = disks.insert(id.clone(), disk).is_some();
+            if has_twin || self.refused.read().contains_key(&id) {
                 disks.remove(&id);
-                self.refuse(id, "two ledger records speak of it".into());
+                self.refuse(id, "several ledger records speak of it".into());
             }
         }
         for damage in contents.damaged {

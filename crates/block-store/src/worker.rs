@@ -13,9 +13,9 @@ use std::{
 
 use crate::{
     error::StoreError,
-    head::Head,
+    head::{Head, Position},
     header::{Header, LayerState, StoredHeader},
-    id::{Epoch, LayerId},
+    id::LayerId,
     layer_files::{self, Entry, LayerFiles, Mark},
     storage::Storage,
     store::Shared,
@@ -32,7 +32,7 @@ const COLLECT_AGAIN: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) enum Job {
     /// Bring a head's header up to a reset.
-    RefreshHeader { head: Arc<Head>, epoch: Epoch, parent: Option<LayerId>, sequence: u64 },
+    RefreshHeader { head: Arc<Head>, position: Position },
     /// Take the mark of a layer off that is now named.
     Unmark(LayerId),
     /// Remove a head that its disk left behind.
@@ -68,9 +68,7 @@ struct Worker {
 struct Refresh {
     due: Instant,
     head: Arc<Head>,
-    epoch: Epoch,
-    parent: Option<LayerId>,
-    sequence: u64,
+    position: Position,
 }
 
 impl Worker {
@@ -104,9 +102,9 @@ impl Worker {
 
     fn do_job(&mut self, job: Job) {
         match job {
-            Job::RefreshHeader { head, epoch, parent, sequence } => {
+            Job::RefreshHeader { head, position } => {
                 let due = Instant::now() + HEADER_LAG;
-                let refresh = Refresh { due, head, epoch, parent, sequence };
+                let refresh = Refresh { due, head, position };
                 // The oldest due time stays, so that a storm of resets cannot put it off for ever.
                 let layer = refresh.head.layer();
                 let due = self.late.get(&layer).map_or(due, |earlier| earlier.due);
@@ -173,7 +171,7 @@ impl Worker {
 
 impl Refresh {
     fn run(self) -> Result<(), StoreError> {
-        self.head.refresh_header(self.epoch, self.parent, self.sequence)
+        self.head.refresh_header(&self.position)
     }
 }
 

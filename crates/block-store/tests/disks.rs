@@ -10,8 +10,8 @@ use block_device::{
     ZeroMode,
 };
 use block_store::{
-    BackingPolicy, DiskHandle, FileStorage, ImageFormat, ImageSource, LayerId, LayerKind,
-    LayerLabel, RequestId, Reset, Store, StoreError,
+    BackingPolicy, CommitError, DiskHandle, FileStorage, ImageFormat, ImageSource, LayerId,
+    LayerKind, LayerLabel, RequestId, Reset, Store, StoreError,
 };
 use tempfile::TempDir;
 
@@ -66,7 +66,7 @@ impl Place {
         );
         let staged = self.store().import(&source.unwrap(), label("m-1"), &()).unwrap();
         let layer = staged.layer();
-        staged.publish();
+        staged.publish().unwrap();
         layer
     }
 
@@ -75,7 +75,7 @@ impl Place {
     }
 
     fn snapshot(&self, id: &DiskId) -> Option<LayerId> {
-        self.store().snapshot(id, label("s-1"), |_| Ok::<_, ()>(())).unwrap()
+        self.store().snapshot(id, label("s-1"), |_| Ok::<_, CommitError<()>>(())).unwrap()
     }
 }
 
@@ -251,7 +251,7 @@ fn a_snapshot_whose_commit_fails_does_not_exist_and_the_disk_goes_on() {
     let mut place = Place::new();
     let id = place.disk("d-1", MIB, None);
     write(&place.open(&id), 0, &[1; 4096]);
-    let failed = place.store().snapshot(&id, label("s-1"), |_| Err("no"));
+    let failed = place.store().snapshot(&id, label("s-1"), |_| Err(CommitError::NotDone("no")));
     assert!(matches!(failed, Err(block_store::SnapshotError::Commit("no"))));
     write(&place.open(&id), 4096, &[2; 4096]);
     place.open(&id).flush().unwrap();

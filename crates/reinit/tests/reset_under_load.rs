@@ -98,7 +98,7 @@ fn import(store: &Store) -> LayerId {
     let label = LayerLabel { kind: LayerKind::Image, id, account, name };
     let staged = store.import(&source, label, &()).unwrap();
     let layer = staged.layer();
-    staged.publish();
+    staged.publish().unwrap();
     layer
 }
 
