@@ -7,7 +7,7 @@
 
 use std::{
     fs::File,
-    io::{self, IoSlice, Read, Write},
+    io::{self, IoSlice, Read},
     ops::Range,
     os::{fd::OwnedFd, unix::fs::FileExt, unix::fs::MetadataExt},
     path::Path,
@@ -140,10 +140,6 @@ impl Storage for FileStorage {
             }
             Err(std::fs::TryLockError::Error(error)) => return Err(error.into()),
         }
-        // The number is only for the message above; on a full file system it may be missing.
-        let _ = file
-            .set_len(0)
-            .and_then(|()| file.write_all(format!("{}\n", std::process::id()).as_bytes()));
         Ok(StoreLock::held_by(file))
     }
 

@@ -9,6 +9,7 @@ use std::{
     fs::File,
     io::{self, IoSlice},
     ops::Range,
+    os::unix::fs::FileExt,
     sync::Arc,
 };
 
@@ -32,8 +33,8 @@ pub trait Storage: Send + Sync + Debug {
     fn exists(&self, path: &str) -> io::Result<bool>;
     /// Makes the names in a directory (`""` is the root) durable.
     fn sync_dir(&self, path: &str) -> io::Result<()>;
-    /// Takes the exclusive lock that the file of this name stands for, leaving the holder's
-    /// process id in it; held until the answer is dropped.
+    /// Takes the exclusive lock that the file of this name stands for; held until the answer is
+    /// dropped.
     fn lock(&self, path: &str) -> Result<StoreLock, LockError>;
     /// Bytes of the file system that are free, and that it has in all.
     fn space(&self) -> io::Result<(u64, u64)>;
@@ -66,13 +67,20 @@ pub trait StorageFile: Send + Sync + Debug {
 /// The lock of a store, held until dropped.
 #[derive(Debug)]
 pub struct StoreLock {
-    _file: File,
+    file: File,
 }
 
 impl StoreLock {
     /// The lock that `file` holds.
     pub fn held_by(file: File) -> Self {
-        Self { _file: file }
+        Self { file }
+    }
+
+    /// Leaves this process's id in the lock's file, for the message to whoever comes second. What
+    /// holds is the lock, never the number; on a full file system it may be missing.
+    pub(crate) fn name_holder(&self) {
+        let id = format!("{}\n", std::process::id());
+        let _ = self.file.set_len(0).and_then(|()| self.file.write_all_at(id.as_bytes(), 0));
     }
 }
 

@@ -134,6 +134,8 @@ impl Store {
         }
         let lock = storage.lock(LOCK)?;
         let (ledger, contents) = Ledger::open(&*storage)?;
+        // Only now: a store that is refused is not changed by a byte.
+        lock.name_holder();
         let (jobs, queue) = mpsc::channel();
         let shared = Arc::new(Shared {
             names: Arc::new(Names::new(jobs.clone())),
