@@ -1,0 +1,102 @@
+//! DescribeDisks, and what `reinit disk show` prints.
+
+use block_device::ByteLength;
+use catalog::record::Disk;
+
+use super::{AttachmentView, DescribeDisks, DiskDetail, DiskView, LastReset, create::is_running};
+use crate::{
+    Caller, Cloud, CloudError, Countable, Page,
+    caller::Right,
+    clock::whole_seconds,
+    cloud::disk_name,
+    filter::{check_ids, equals, equals_text, named, picked, tagged, within},
+    world::World,
+};
+
+impl Cloud {
+    /// The disks of the account that fit.
+    pub fn describe_disks(
+        &self,
+        caller: &Caller,
+        asked: &DescribeDisks,
+    ) -> Result<Page<DiskView>, CloudError> {
+        caller.may(Right::Describe, "DescribeDisks")?;
+        check_ids(asked.ids.as_deref(), Countable::DiskIds)?;
+        asked.paging.check()?;
+        let world = self.world();
+        let own = picked(&world.disks, asked.ids.as_deref());
+        let own = own.filter(|disk| disk.account == caller.account);
+        let views = own.map(|disk| view(&world, disk)).filter(|disk| fits(asked, disk));
+        Ok(asked.paging.cut(views.collect()))
+    }
+
+    /// One disk with what the store knows of it.
+    pub fn show_disk(&self, caller: &Caller, id: &str) -> Result<DiskDetail, CloudError> {
+        caller.may(Right::Describe, "disk show")?;
+        let world = self.world();
+        let view = view(&world, world.disk(&caller.account, id)?);
+        let instance = view.attachment.as_ref().map(|place| place.instance.as_str());
+        let exported = instance.is_some_and(|instance| is_running(&world, instance));
+        drop(world);
+        let name = disk_name(id)?;
+        let info = self.inner.store.disk(&name)?;
+        let written_since_reset = self.inner.store.written_since_reset(&name)?;
+        let last_reset = info.last_reset.map(|receipt| LastReset {
+            request_id: receipt.request_id.to_string(),
+            time: jiff::Timestamp::try_from(receipt.time).unwrap_or_default(),
+        });
+        let (epoch, refusal) = (info.epoch.get(), info.refusal);
+        Ok(DiskDetail { view, epoch, written_since_reset, last_reset, refusal, exported })
+    }
+}
+
+fn fits(asked: &DescribeDisks, disk: &DiskView) -> bool {
+    let place = disk.attachment.as_ref();
+    named(asked.name.as_deref(), &disk.name)
+        && equals_text(asked.category.as_deref(), &disk.category)
+        && equals(asked.role.as_ref(), &disk.role)
+        && equals(asked.status.as_ref(), &disk.status)
+        && equals_text(asked.instance.as_deref(), place.map_or("", |place| &place.instance))
+        && equals_text(asked.snapshot.as_deref(), disk.source_snapshot().unwrap_or_default())
+        && equals_text(asked.zone.as_deref(), &disk.zone)
+        && equals(asked.portable.as_ref(), &disk.portable)
+        && equals(asked.delete_with_instance.as_ref(), &disk.delete_with_instance)
+        && equals(asked.enable_auto_snapshot.as_ref(), &disk.enable_auto_snapshot)
+        && equals(asked.delete_auto_snapshot.as_ref(), &disk.delete_auto_snapshot)
+        && asked.lock.is_none_or(|lock| disk.locks.contains(&lock))
+        && equals(asked.charge_type.as_ref(), &disk.charge_type)
+        && tagged(&asked.tags, &disk.tags)
+        && within(disk.created, asked.created_from, asked.created_until)
+}
+
+fn view(world: &World, disk: &Disk) -> DiskView {
+    DiskView {
+        id: disk.id.clone(),
+        account: disk.account.clone(),
+        name: disk.name.clone(),
+        description: disk.description.clone(),
+        category: disk.category.clone(),
+        role: disk.role,
+        status: world.disk_status(disk),
+        size: ByteLength::new(world.sizes.get(&disk.id).copied().unwrap_or(0)),
+        origin: disk.origin.clone(),
+        attachment: disk.attachment.as_ref().map(|place| AttachmentView {
+            instance: place.instance.clone(),
+            device: place.device.clone(),
+            attached: whole_seconds(place.attached),
+        }),
+        detached: disk.detached.map(whole_seconds),
+        delete_with_instance: disk.delete_with_instance,
+        portable: disk.portable,
+        created: whole_seconds(disk.created),
+        charge_type: disk.charge_type,
+        expires: disk.expires.map(whole_seconds),
+        locks: disk.locks.clone(),
+        serial: disk.serial.clone(),
+        zone: disk.zone.clone(),
+        region: disk.region.clone(),
+        tags: disk.tags.clone(),
+        enable_auto_snapshot: disk.enable_auto_snapshot,
+        delete_auto_snapshot: disk.delete_auto_snapshot,
+    }
+}

@@ -1,0 +1,96 @@
+//! What an ECS does without HTTP: resources, states, rules, tasks.
+//!
+//! What must always hold
+//! 1. A rule check and its effect are one step for all racing calls: some serial order explains all
+//!    answers, and the loser gets the documented refusal.
+//! 2. A call that is refused changed nothing.
+//! 3. Nothing stays in a state between two: those live in memory only, in guards that release them.
+//! 4. What was answered is durable: the catalog commit decides create, delete, attach, snapshot and
+//!    import, the ledger alone a reset and a resize.
+//!
+//! Left to others: bytes (`block-store`), going back (`reinit`), records (`catalog`), signatures, codes
+//! and texts of the protocol (`ecs-http`), connections (the data planes).
+//!
+//! Every method of [`Cloud`] may be called from many threads and may block on the disk: an async
+//! front calls it from a blocking thread. The first parameter says who asks.
+//!
+//! | actions | methods of [`Cloud`] |
+//! |---|---|
+//! | ReInitDisk, ResetDisk | `reinit_disk`, `reinit_disks`, `plan_reinit`, `reset_disk`, `verify_disk` |
+//! | disks | `create_disk`, `attach_disk`, `detach_disk`, `delete_disk`, `resize_disk`, `modify_disk`, `describe_disks`, `show_disk` |
+//! | snapshots | `create_snapshot`, `describe_snapshots`, `delete_snapshot` |
+//! | images | `import_image`, `create_image`, `describe_images`, `delete_image`, `share_image`, `image_shares`, `open_image` |
+//! | instances | `create_instance`, `run_instances`, `start_instance`, `stop_instance`, `reboot_instance`, `delete_instance`, `modify_instance`, `describe_instances` |
+//! | tags | `tag_resources`, `untag_resources`, `list_tags` |
+//! | tasks | `describe_tasks`, `describe_task`, `cancel_task` |
+//! | keys, accounts | `access_key` (for the signature), `create_key`, `keys`, `disable_key`, `delete_key`, `accounts`, `account`, `set_account` |
+//! | operator | `lock_instance`, `unlock_instance`, `usage`, `close` |
+
+mod account;
+mod caller;
+mod claim;
+mod client_token;
+mod clock;
+mod cloud;
+mod disk;
+mod error;
+mod filter;
+mod ids;
+mod image;
+mod instance;
+mod jobs;
+mod key;
+mod paging;
+mod password;
+mod recovery;
+mod reinit_disk;
+mod reset_disk;
+mod rules;
+mod secret;
+mod settings;
+mod snapshot;
+mod source;
+mod tags;
+mod task;
+mod texts;
+mod usage;
+mod verify;
+mod world;
+
+pub use account::{AccountView, SetAccount};
+pub use caller::{Caller, Role, Via};
+pub use catalog::record::{
+    ChargeType, DiskRole, ImageStatus, Lock, Origin, SnapshotStatus, Tags, TaskStatus,
+};
+pub use clock::{Clock, SetClock, SystemClock};
+pub use cloud::{Cloud, OpenCloud};
+pub use disk::{
+    AttachDisk, AttachmentView, CreateDisk, DescribeDisks, DiskDetail, DiskStatus, DiskView,
+    LastReset, ModifyDisk, ResizeDisk,
+};
+pub use error::{CloudError, Countable, Field, Quota, Resource};
+pub use filter::TagFilter;
+pub use image::{
+    CreateImage, DescribeImages, ImageDataDisk, ImageOwnerAlias, ImageShare, ImageView,
+    ImportImage, ImportStarted, OpenImage, ShareImage,
+};
+pub use instance::{
+    CreateInstance, DataDisk, DescribeInstances, InstanceCreated, InstanceStatus, InstanceView,
+    ModifyInstance, RunInstances, SystemDisk,
+};
+pub use key::{AccessKey, KeyCreated, KeyState, KeyView};
+pub use paging::{Page, Paging};
+pub use reinit_disk::{PlannedReset, ReInitDisk, ResetDone};
+pub use reset_disk::ResetDisk;
+pub use secret::SecretText;
+pub use settings::{InstanceType, Settings};
+pub use snapshot::{CreateSnapshot, DescribeSnapshots, SnapshotView, Usage};
+pub use tags::{ResourceType, TagList, TaggedResource};
+pub use task::{DescribeTasks, TaskView};
+pub use usage::StoreUsage;
+
+/// Bytes of a GiB, the unit of sizes in the API.
+pub const GIB: u64 = 1 << 30;
+
+/// The account that stands where none is named.
+pub const DEFAULT_ACCOUNT: &str = "default";

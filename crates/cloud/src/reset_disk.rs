@@ -1,0 +1,90 @@
+//! ResetDisk: a disk back to one of its own snapshots.
+//!
+//! What must always hold: only the content goes back. The origin stays what it was, so that a later
+//! ReInitDisk still leads to the initial state, and so do name, size and attachment.
+//! Left to others: everything a reset shares with ReInitDisk (`reinit_disk`).
+
+use std::time::Instant;
+
+use block_store::RequestId;
+use catalog::record::{Disk, Instance, SnapshotStatus};
+
+use crate::{
+    Caller, Cloud, CloudError, ResetDone,
+    caller::Right,
+    reinit_disk::{ReadyReset, not_in_a_snapshot},
+    source::{self, Found},
+    world::World,
+};
+
+/// `ResetDisk`.
+#[derive(Clone, Debug, Default)]
+pub struct ResetDisk {
+    /// The disk.
+    pub disk: String,
+    /// One of its snapshots.
+    pub snapshot: String,
+    /// Check only.
+    pub dry_run: bool,
+}
+
+impl Cloud {
+    /// Puts the content of a disk back to what it was at a snapshot.
+    pub fn reset_disk(
+        &self,
+        caller: &Caller,
+        request: &ResetDisk,
+        request_id: RequestId,
+    ) -> Result<ResetDone, CloudError> {
+        let ready = self.ready_reset(caller, request, request_id);
+        self.apply_resets(vec![ready]).pop().expect("one answer for one request")
+    }
+
+    fn ready_reset(
+        &self,
+        caller: &Caller,
+        request: &ResetDisk,
+        request_id: RequestId,
+    ) -> Result<ReadyReset, CloudError> {
+        let begun = Instant::now();
+        caller.may(Right::Reset, "ResetDisk")?;
+        let mut world = self.world_when(|world| {
+            world.is_quiet_behind(&request.disk) && world.is_quiet(&[&request.snapshot])
+        });
+        let (disk, instance, found) = self.check_reset(&world, caller, request)?;
+        if request.dry_run {
+            return Err(CloudError::DryRunPassed);
+        }
+        let (disk, instance) = (disk.clone(), instance.id.clone());
+        let claim = self.claim_reset(&mut world, &disk, &found);
+        drop(world);
+        let order = self.order(&disk.id, &found, request_id)?;
+        let (pending, auto_start, root) = (None, false, found.root);
+        Ok(ReadyReset { begun, disk, instance, order, claim, pending, auto_start, root })
+    }
+
+    fn check_reset<'w>(
+        &self,
+        world: &'w World,
+        caller: &Caller,
+        request: &ResetDisk,
+    ) -> Result<(&'w Disk, &'w Instance, Found), CloudError> {
+        let disk = world.disk(&caller.account, &request.disk)?;
+        let snapshot = world.snapshot(&caller.account, &request.snapshot)?;
+        let (disk_id, snapshot_id) = (disk.id.clone(), snapshot.id.clone());
+        if snapshot.disk != disk.id {
+            let (snapshot, disk) = (snapshot_id, disk_id);
+            return Err(CloudError::SnapshotOfOtherDisk { snapshot, disk });
+        }
+        let instance = self.check_resettable(world, disk)?;
+        not_in_a_snapshot(world, disk)?;
+        if snapshot.status != SnapshotStatus::Accomplished {
+            let status = snapshot.status;
+            return Err(CloudError::SnapshotNotReady { snapshot: snapshot_id, status });
+        }
+        if source::is_too_old(snapshot, self.snapshot_cutoff()) {
+            return Err(CloudError::SnapshotTooOld { snapshot: snapshot_id });
+        }
+        Ok((disk, instance, source::of_snapshot(snapshot)))
+    }
+}

@@ -1,0 +1,49 @@
+//! What the store holds, for health checks and metrics.
+
+use std::collections::BTreeMap;
+
+use block_store::{StoreCounters, StoreSpace};
+
+use crate::{Cloud, CloudError, DiskStatus, InstanceStatus};
+
+/// What the store holds.
+#[derive(Clone, Debug)]
+pub struct StoreUsage {
+    /// Disks by state.
+    pub disks: BTreeMap<String, u64>,
+    /// Instances by state.
+    pub instances: BTreeMap<String, u64>,
+    /// Snapshots.
+    pub snapshots: u64,
+    /// Images.
+    pub images: u64,
+    /// The file system below.
+    pub space: StoreSpace,
+    /// What the store counted since it was opened.
+    pub counters: StoreCounters,
+}
+
+impl Cloud {
+    /// What the store holds, over all accounts.
+    pub fn usage(&self) -> Result<StoreUsage, CloudError> {
+        let space = self.inner.store.space()?;
+        let counters = self.inner.store.counters();
+        let world = self.world();
+        let disks = world.disks.values().map(|disk| world.disk_status(disk));
+        let instances = world.instances.values().map(|one| world.instance_status(one));
+        Ok(StoreUsage {
+            disks: counted(disks.map(|status: DiskStatus| status.to_string())),
+            instances: counted(instances.map(|status: InstanceStatus| status.to_string())),
+            snapshots: u64::try_from(world.snapshots.len()).unwrap_or(u64::MAX),
+            images: u64::try_from(world.images.len()).unwrap_or(u64::MAX),
+            space,
+            counters,
+        })
+    }
+}
+
+fn counted(states: impl Iterator<Item = String>) -> BTreeMap<String, u64> {
+    let mut counts = BTreeMap::new();
+    states.for_each(|state| *counts.entry(state).or_default() += 1);
+    counts
+}

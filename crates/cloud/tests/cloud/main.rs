@@ -1,0 +1,16 @@
+//! The cloud over a real store: rules, states, races and restarts, without HTTP.
+
+#![expect(clippy::unwrap_used, reason = "the helpers of tests fail as tests do")]
+
+mod accounts;
+mod disks;
+mod flows;
+mod images;
+mod instances;
+mod lab;
+mod races;
+mod refusals;
+mod resets;
+mod restarts;
+mod snapshots;
+mod tokens;
