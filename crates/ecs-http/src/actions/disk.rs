@@ -1,0 +1,200 @@
+//! Disks: made, described, attached, detached, grown, changed, deleted.
+
+use cloud::{
+    AttachDisk, CreateDisk, DescribeDisks, DiskRole, DiskStatus, DiskView, ModifyDisk, ResizeDisk,
+};
+
+use super::{Action, Call, Fields, lock_name, next_token, page_fields, seconds, tags};
+use crate::{refusal::Refusal, tree::Tree};
+
+pub(super) const ACTIONS: &[Action] = &[
+    Action::new("DescribeDisks", describe),
+    Action::new("CreateDisk", create),
+    Action::new("AttachDisk", attach),
+    Action::new("DetachDisk", detach),
+    Action::new("DeleteDisk", delete),
+    Action::new("ResizeDisk", resize),
+    Action::new("ModifyDiskAttribute", modify),
+];
+
+const STATUSES: [(&str, DiskStatus); 6] = [
+    ("In_use", DiskStatus::InUse),
+    ("Available", DiskStatus::Available),
+    ("Attaching", DiskStatus::Attaching),
+    ("Detaching", DiskStatus::Detaching),
+    ("Creating", DiskStatus::Creating),
+    ("ReIniting", DiskStatus::ReIniting),
+];
+
+pub(super) const ROLES: [(&str, DiskRole); 2] =
+    [("system", DiskRole::System), ("data", DiskRole::Data)];
+
+fn create(call: &Call<'_>) -> Result<Fields, Refusal> {
+    call.check_region()?;
+    let parameters = call.parameters;
+    let request = CreateDisk {
+        zone: parameters.owned("ZoneId"),
+        instance: parameters.owned("InstanceId"),
+        size: call.size("Size")?,
+        snapshot: parameters.owned("SnapshotId"),
+        // No parameter of ECS: a client that sends one has it ignored.
+        image: parameters.owned("ImageId").filter(|_| call.caller.is_operator()),
+        category: parameters.owned("DiskCategory"),
+        name: parameters.owned("DiskName"),
+        description: parameters.owned("Description"),
+        tags: parameters.tags(),
+        client_token: parameters.owned("ClientToken"),
+    };
+    let id = call.ask(|cloud, caller| cloud.create_disk(caller, &request))?;
+    Ok(vec![("DiskId", id.into())])
+}
+
+fn attach(call: &Call<'_>) -> Result<Fields, Refusal> {
+    let parameters = call.parameters;
+    let request = AttachDisk {
+        disk: parameters.needed("DiskId")?,
+        instance: parameters.needed("InstanceId")?,
+        device: parameters.owned("Device"),
+        delete_with_instance: parameters.flag("DeleteWithInstance")?,
+    };
+    call.ask(|cloud, caller| cloud.attach_disk(caller, &request))?;
+    Ok(vec![])
+}
+
+fn detach(call: &Call<'_>) -> Result<Fields, Refusal> {
+    let disk = call.parameters.needed("DiskId")?;
+    let instance = call.parameters.needed("InstanceId")?;
+    call.ask(|cloud, caller| cloud.detach_disk(caller, &disk, &instance))?;
+    Ok(vec![])
+}
+
+fn delete(call: &Call<'_>) -> Result<Fields, Refusal> {
+    let disk = call.parameters.needed("DiskId")?;
+    call.ask(|cloud, caller| cloud.delete_disk(caller, &disk))?;
+    Ok(vec![])
+}
+
+fn resize(call: &Call<'_>) -> Result<Fields, Refusal> {
+    let online =
+        call.one_of("Type", &[("offline", false), ("online", true)], ("InvalidParam.Type", 400))?;
+    let request = ResizeDisk {
+        disk: call.parameters.needed("DiskId")?,
+        size: call.size("NewSize")?.ok_or_else(|| Refusal::missing("NewSize"))?,
+        online: online.unwrap_or(false),
+        client_token: call.parameters.owned("ClientToken"),
+    };
+    call.ask(|cloud, caller| cloud.resize_disk(caller, &request))?;
+    Ok(vec![])
+}
+
+fn modify(call: &Call<'_>) -> Result<Fields, Refusal> {
+    let parameters = call.parameters;
+    let mut disks = parameters.list("DiskIds");
+    disks.extend(parameters.owned("DiskId"));
+    if disks.is_empty() {
+        return Err(Refusal::missing("DiskId"));
+    }
+    let request = ModifyDisk {
+        disks,
+        // Here an empty text is a new text.
+        name: parameters.raw("DiskName").map(str::to_owned),
+        description: parameters.raw("Description").map(str::to_owned),
+        delete_with_instance: parameters.flag("DeleteWithInstance")?,
+        delete_auto_snapshot: parameters.flag("DeleteAutoSnapshot")?,
+        enable_auto_snapshot: parameters.flag("EnableAutoSnapshot")?,
+    };
+    call.ask(|cloud, caller| cloud.modify_disk(caller, &request))?;
+    Ok(vec![])
+}
+
+fn describe(call: &Call<'_>) -> Result<Fields, Refusal> {
+    call.check_region()?;
+    let parameters = call.parameters;
+    let (created_from, created_until) = call.created_between()?;
+    let asked = DescribeDisks {
+        ids: parameters.json_list("DiskIds")?,
+        name: parameters.owned("DiskName"),
+        category: parameters.owned("Category").filter(|category| category != "all"),
+        role: call.one_of("DiskType", &ROLES, ("InvalidDiskType.ValueNotSupported", 400))?,
+        status: call.one_of("Status", &STATUSES, ("InvalidStatus.ValueNotSupported", 400))?,
+        instance: parameters.owned("InstanceId"),
+        snapshot: parameters.owned("SnapshotId"),
+        zone: parameters.owned("ZoneId"),
+        portable: parameters.flag("Portable")?,
+        delete_with_instance: parameters.flag("DeleteWithInstance")?,
+        enable_auto_snapshot: parameters.flag("EnableAutoSnapshot")?,
+        delete_auto_snapshot: parameters.flag("DeleteAutoSnapshot")?,
+        lock: call.lock()?,
+        charge_type: super::instance::charge_type(call, "DiskChargeType")?,
+        tags: call.tag_filters(),
+        created_from,
+        created_until,
+        paging: call.paging()?,
+    };
+    let page = call.ask(|cloud, caller| cloud.describe_disks(caller, &asked))?;
+    let mut fields = page_fields(&page);
+    fields.push(next_token(&page));
+    fields.push((
+        "Disks",
+        Tree::list("Disk", page.items.iter().map(|disk| Tree::Object(view(disk)))),
+    ));
+    Ok(fields)
+}
+
+/// A disk as `DescribeDisks` shows it.
+pub(super) fn view(disk: &DiskView) -> Fields {
+    let attached = disk.attachment.as_ref();
+    let instance = attached.map(|place| place.instance.as_str()).unwrap_or_default();
+    let device = attached.map(|place| place.device.as_str()).unwrap_or_default();
+    let locks =
+        disk.locks.iter().map(|lock| Tree::object([("LockReason", lock_name(*lock).into())]));
+    vec![
+        ("DiskId", (&disk.id).into()),
+        ("RegionId", (&disk.region).into()),
+        ("ZoneId", (&disk.zone).into()),
+        ("DiskName", (&disk.name).into()),
+        ("Description", (&disk.description).into()),
+        ("Type", role(disk.role).into()),
+        ("Category", (&disk.category).into()),
+        ("Size", disk.size_gib().into()),
+        ("Status", disk.status.to_string().into()),
+        ("ImageId", disk.source_image().unwrap_or_default().into()),
+        ("SourceSnapshotId", disk.source_snapshot().unwrap_or_default().into()),
+        ("SourceDiskId", "".into()),
+        ("ProductCode", "".into()),
+        ("Portable", disk.portable.into()),
+        ("InstanceId", instance.into()),
+        ("Device", device.into()),
+        ("AttachedTime", seconds(attached.map(|place| place.attached))),
+        ("DetachedTime", seconds(disk.detached)),
+        ("Attachments", Tree::list("Attachment", attached.map(attachment))),
+        ("MountInstances", Tree::list("MountInstance", attached.map(attachment))),
+        ("MountInstanceNum", u64::from(attached.is_some()).into()),
+        ("DeleteWithInstance", disk.delete_with_instance.into()),
+        ("DeleteAutoSnapshot", disk.delete_auto_snapshot.into()),
+        ("EnableAutoSnapshot", disk.enable_auto_snapshot.into()),
+        ("EnableAutomatedSnapshotPolicy", false.into()),
+        ("CreationTime", seconds(Some(disk.created))),
+        ("DiskChargeType", super::instance::charge_name(disk.charge_type).into()),
+        ("ExpiredTime", super::minutes(disk.expires)),
+        ("Encrypted", false.into()),
+        ("SerialNumber", (&disk.serial).into()),
+        ("OperationLocks", Tree::list("OperationLock", locks)),
+        ("Tags", tags(&disk.tags)),
+    ]
+}
+
+fn attachment(place: &cloud::AttachmentView) -> Tree {
+    Tree::object([
+        ("InstanceId", (&place.instance).into()),
+        ("Device", (&place.device).into()),
+        ("AttachedTime", seconds(Some(place.attached))),
+    ])
+}
+
+pub(super) fn role(role: DiskRole) -> &'static str {
+    match role {
+        DiskRole::System => "system",
+        DiskRole::Data => "data",
+    }
+}

@@ -1,0 +1,220 @@
+//! Images: made from snapshots, described, shared, deleted.
+
+use cloud::{
+    CreateImage, DescribeImages, ImageDataDisk, ImageOwnerAlias, ImageStatus, ImageView, ShareImage,
+};
+
+use super::{Action, Call, Fields, page_fields, seconds, snapshot::usage, tags};
+use crate::{refusal::Refusal, tree::Tree};
+
+pub(super) const ACTIONS: &[Action] = &[
+    Action::new("DescribeImages", describe),
+    Action::new("CreateImage", create),
+    Action::new("DeleteImage", delete),
+    Action::new("ModifyImageSharePermission", share),
+    Action::new("DescribeImageSharePermission", shares),
+];
+
+const STATUSES: [(&str, ImageStatus); 6] = [
+    ("Creating", ImageStatus::Creating),
+    ("Waiting", ImageStatus::Waiting),
+    ("Available", ImageStatus::Available),
+    ("UnAvailable", ImageStatus::UnAvailable),
+    ("CreateFailed", ImageStatus::CreateFailed),
+    ("Deprecated", ImageStatus::Deprecated),
+];
+
+/// Nobody sells images here: `marketplace` is a question whose answer is no image.
+const OWNERS: [(&str, Option<ImageOwnerAlias>); 4] = [
+    ("self", Some(ImageOwnerAlias::Own)),
+    ("others", Some(ImageOwnerAlias::Others)),
+    ("system", Some(ImageOwnerAlias::System)),
+    ("marketplace", None),
+];
+
+fn create(call: &Call<'_>) -> Result<Fields, Refusal> {
+    call.check_region()?;
+    let parameters = call.parameters;
+    let of_more = parameters.text("InstanceId").is_some()
+        || !parameters.numbers("DiskDeviceMapping").is_empty();
+    if of_more {
+        let message = "An image is made from the snapshot of a system disk: use SnapshotId.";
+        return Err(Refusal::invalid(message));
+    }
+    let request = CreateImage {
+        snapshot: parameters.needed("SnapshotId")?,
+        name: parameters.owned("ImageName"),
+        description: parameters.owned("Description"),
+        version: parameters.owned("ImageVersion"),
+        architecture: parameters.owned("Architecture"),
+        platform: parameters.owned("Platform"),
+        tags: parameters.tags(),
+        client_token: parameters.owned("ClientToken"),
+    };
+    let id = call.ask(|cloud, caller| cloud.create_image(caller, &request))?;
+    Ok(vec![("ImageId", id.into())])
+}
+
+fn delete(call: &Call<'_>) -> Result<Fields, Refusal> {
+    call.check_region()?;
+    let id = call.parameters.needed("ImageId")?;
+    let force = call.parameters.flag("Force")?.unwrap_or(false);
+    call.ask(|cloud, caller| cloud.delete_image(caller, &id, force))?;
+    Ok(vec![])
+}
+
+fn share(call: &Call<'_>) -> Result<Fields, Refusal> {
+    call.check_region()?;
+    let request = ShareImage {
+        image: call.parameters.needed("ImageId")?,
+        add: call.parameters.list("AddAccount"),
+        remove: call.parameters.list("RemoveAccount"),
+        public: call.parameters.flag("IsPublic")?,
+    };
+    call.ask(|cloud, caller| cloud.share_image(caller, &request))?;
+    Ok(vec![])
+}
+
+fn shares(call: &Call<'_>) -> Result<Fields, Refusal> {
+    call.check_region()?;
+    let id = call.parameters.needed("ImageId")?;
+    let paging = call.paging()?;
+    let page = call.ask(|cloud, caller| cloud.image_shares(caller, &id, &paging))?;
+    let accounts = page.items.iter().map(|share| {
+        Tree::object([
+            ("AliyunId", share.account_number.to_string().into()),
+            ("SharedTime", seconds(Some(share.since))),
+        ])
+    });
+    let mut fields = page_fields(&page);
+    fields.extend([
+        ("ImageId", id.into()),
+        ("RegionId", (&call.cloud.settings().region).into()),
+        ("Accounts", Tree::list("Account", accounts)),
+        ("ShareGroups", Tree::list("ShareGroup", [])),
+    ]);
+    Ok(fields)
+}
+
+fn describe(call: &Call<'_>) -> Result<Fields, Refusal> {
+    call.check_region()?;
+    let owner =
+        call.one_of("ImageOwnerAlias", &OWNERS, ("InvalidImageOwnerAlias.ValueNotSupported", 400))?;
+    let asked = filter(call, owner.flatten())?;
+    let mut page = call.ask(|cloud, caller| cloud.describe_images(caller, &asked))?;
+    if owner == Some(None) {
+        page.items.clear();
+        page.total = 0;
+    }
+    let mut fields = page_fields(&page);
+    fields.extend([
+        ("RegionId", (&call.cloud.settings().region).into()),
+        ("Images", Tree::list("Image", page.items.iter().map(view))),
+    ]);
+    Ok(fields)
+}
+
+fn filter(call: &Call<'_>, owner: Option<ImageOwnerAlias>) -> Result<DescribeImages, Refusal> {
+    let parameters = call.parameters;
+    let (created_from, created_until) = call.created_between()?;
+    let used = [("instance", true), ("none", false)];
+    let architectures = ["i386", "x86_64", "arm64"].map(|name| (name, name));
+    let systems = ["linux", "windows"].map(|name| (name, name));
+    let architecture = call.one_of("Architecture", &architectures, ("InvalidArchitecture", 404))?;
+    let os_type = call.one_of("OSType", &systems, ("InvalidOSType", 404))?;
+    Ok(DescribeImages {
+        ids: parameters.comma_list("ImageId"),
+        name: parameters.owned("ImageName"),
+        owner,
+        statuses: statuses(call)?,
+        snapshot: parameters.owned("SnapshotId"),
+        architecture: architecture.map(str::to_owned),
+        os_type: os_type.map(str::to_owned),
+        used_by_instance: call.one_of("Usage", &used, ("InvalidUsage", 404))?,
+        public: parameters.flag("IsPublic")?,
+        tags: call.tag_filters(),
+        created_from,
+        created_until,
+        paging: call.paging()?,
+    })
+}
+
+fn statuses(call: &Call<'_>) -> Result<Option<Vec<ImageStatus>>, Refusal> {
+    let Some(names) = call.parameters.comma_list("Status") else { return Ok(None) };
+    let known =
+        |name: &String| STATUSES.iter().find(|(known, _)| known == name).map(|(_, status)| *status);
+    let found: Option<Vec<_>> = names.iter().map(known).collect();
+    let refused = || Refusal::new("InvalidParamter", 400, "A value of Status is not supported.");
+    found.map(Some).ok_or_else(refused)
+}
+
+fn view(image: &ImageView) -> Tree {
+    let progress: Tree = format!("{}%", image.progress_percent).into();
+    Tree::object([
+        ("ImageId", (&image.id).into()),
+        ("ImageName", (&image.name).into()),
+        ("ImageVersion", (&image.version).into()),
+        ("Description", (&image.description).into()),
+        ("Status", status(image.status).into()),
+        ("Progress", progress),
+        ("Size", image.size_gib().into()),
+        ("Architecture", (&image.architecture).into()),
+        ("OSType", (&image.os_type).into()),
+        ("OSName", (&image.os_name).into()),
+        ("Platform", (&image.platform).into()),
+        ("ImageOwnerAlias", owner(image.owner_alias).into()),
+        ("ImageOwnerId", image.owner_number.into()),
+        ("IsSelfShared", if image.shared_by_caller { "sharing" } else { "" }.into()),
+        ("IsPublic", image.public.into()),
+        ("IsCopied", false.into()),
+        ("IsSubscribed", false.into()),
+        ("IsSupportCloudinit", true.into()),
+        ("IsSupportIoOptimized", true.into()),
+        ("Usage", if image.used_by_instance { "instance" } else { usage(image.usage()) }.into()),
+        ("ProductCode", "".into()),
+        ("CreationTime", seconds(Some(image.created))),
+        ("DiskDeviceMappings", mappings(image)),
+        ("Tags", tags(&image.tags)),
+    ])
+}
+
+/// The system disk, then the data disks that come with it.
+fn mappings(image: &ImageView) -> Tree {
+    let mapping = |kind: &str, device: &str, gib: u64, snapshot: &str| {
+        Tree::object([
+            ("Type", kind.into()),
+            ("Device", device.into()),
+            // A number in text form.
+            ("Size", gib.to_string().into()),
+            ("SnapshotId", snapshot.into()),
+            ("Format", (&image.format).into()),
+            ("Encrypted", false.into()),
+            ("Progress", format!("{}%", image.progress_percent).into()),
+        ])
+    };
+    let source = image.source_snapshot.as_deref().unwrap_or_default();
+    let system = mapping("system", "/dev/xvda", image.size_gib(), source);
+    let data = image.data_disks.iter().map(|disk: &ImageDataDisk| {
+        mapping("data", &disk.device, disk.size.get().div_ceil(cloud::GIB), &disk.snapshot)
+    });
+    Tree::list("DiskDeviceMapping", std::iter::once(system).chain(data))
+}
+
+fn status(status: ImageStatus) -> &'static str {
+    match status {
+        ImageStatus::Creating => "Creating",
+        ImageStatus::Waiting => "Waiting",
+        ImageStatus::Available => "Available",
+        ImageStatus::UnAvailable => "UnAvailable",
+        ImageStatus::CreateFailed => "CreateFailed",
+        ImageStatus::Deprecated => "Deprecated",
+    }
+}
+
+fn owner(alias: ImageOwnerAlias) -> &'static str {
+    match alias {
+        ImageOwnerAlias::Own => "self",
+        ImageOwnerAlias::Others => "others",
+        ImageOwnerAlias::System => "system",
+    }
+}

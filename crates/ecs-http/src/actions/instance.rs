@@ -1,0 +1,269 @@
+//! Instances: made, described, changed, deleted.
+
+use cloud::{
+    ChargeType, CreateInstance, DataDisk, DescribeInstances, InstanceStatus, InstanceView,
+    ModifyInstance, RunInstances, SecretText, SystemDisk,
+};
+
+use super::{Action, Call, Fields, lock_name, minutes, next_token, page_fields, tags};
+use crate::{refusal::Refusal, tree::Tree};
+
+pub(super) const ACTIONS: &[Action] = &[
+    Action::new("DescribeInstances", describe),
+    Action::new("DescribeInstanceStatus", describe_status),
+    Action::new("DescribeUserData", describe_user_data),
+    Action::new("CreateInstance", create).with_dry_run(),
+    Action::new("RunInstances", run).with_dry_run(),
+    Action::new("ModifyInstanceAttribute", modify),
+    Action::new("DeleteInstance", delete),
+];
+
+const STATUSES: [(&str, InstanceStatus); 5] = [
+    ("Pending", InstanceStatus::Pending),
+    ("Starting", InstanceStatus::Starting),
+    ("Running", InstanceStatus::Running),
+    ("Stopping", InstanceStatus::Stopping),
+    ("Stopped", InstanceStatus::Stopped),
+];
+
+fn create(call: &Call<'_>) -> Result<Fields, Refusal> {
+    let request = template(call)?;
+    let made = call.ask(|cloud, caller| cloud.create_instance(caller, &request))?;
+    Ok(vec![("InstanceId", made.instance.into())])
+}
+
+fn run(call: &Call<'_>) -> Result<Fields, Refusal> {
+    let amount = call.parameters.number("Amount")?.unwrap_or(1);
+    let request = RunInstances { amount, template: template(call)? };
+    let ids = call.ask(|cloud, caller| cloud.run_instances(caller, &request))?;
+    Ok(vec![("InstanceIdSets", Tree::texts("InstanceIdSet", ids))])
+}
+
+/// What one new instance is like.
+fn template(call: &Call<'_>) -> Result<CreateInstance, Refusal> {
+    call.check_region()?;
+    let parameters = call.parameters;
+    let mut security_groups = parameters.list("SecurityGroupIds");
+    security_groups.extend(parameters.owned("SecurityGroupId"));
+    Ok(CreateInstance {
+        image: parameters.owned("ImageId"),
+        instance_type: parameters.owned("InstanceType"),
+        zone: parameters.owned("ZoneId"),
+        name: parameters.owned("InstanceName"),
+        description: parameters.owned("Description"),
+        host_name: parameters.owned("HostName"),
+        password: parameters.text("Password").map(SecretText::new),
+        key_pair: parameters.owned("KeyPairName"),
+        user_data: parameters.owned("UserData"),
+        charge_type: parameters.owned("InstanceChargeType"),
+        period_months: period(call)?,
+        security_groups,
+        vswitch: parameters.owned("VSwitchId"),
+        private_ip: parameters.owned("PrivateIpAddress"),
+        internet_charge_type: parameters.owned("InternetChargeType"),
+        // A text: `optimized` or `none`.
+        io_optimized: parameters.text("IoOptimized").map(|text| text != "none"),
+        tags: parameters.tags(),
+        system_disk: system_disk(call)?,
+        data_disks: data_disks(call)?,
+        dry_run: parameters.flag("DryRun")?.unwrap_or(false),
+        client_token: parameters.owned("ClientToken"),
+    })
+}
+
+/// In months. A week counts as the month it is in.
+fn period(call: &Call<'_>) -> Result<Option<u32>, Refusal> {
+    let Some(period) = call.parameters.number::<u32>("Period")? else { return Ok(None) };
+    match call.parameters.text("PeriodUnit") {
+        Some("Year") => Ok(Some(period.saturating_mul(12))),
+        Some("Week") => Ok(Some(period.div_ceil(4))),
+        Some(_) | None => Ok(Some(period)),
+    }
+}
+
+fn system_disk(call: &Call<'_>) -> Result<SystemDisk, Refusal> {
+    Ok(SystemDisk {
+        category: call.parameters.owned("SystemDisk.Category"),
+        size: call.size("SystemDisk.Size")?,
+        name: call.parameters.owned("SystemDisk.DiskName"),
+        description: call.parameters.owned("SystemDisk.Description"),
+    })
+}
+
+fn data_disks(call: &Call<'_>) -> Result<Vec<DataDisk>, Refusal> {
+    let numbers = call.parameters.numbers("DataDisk");
+    numbers.into_iter().map(|number| data_disk(call, number)).collect()
+}
+
+fn data_disk(call: &Call<'_>, number: u32) -> Result<DataDisk, Refusal> {
+    let name = |field: &str| format!("DataDisk.{number}.{field}");
+    let text = |field| call.parameters.owned(&name(field));
+    Ok(DataDisk {
+        category: text("Category"),
+        size: call.size(&name("Size"))?,
+        snapshot: text("SnapshotId"),
+        name: text("DiskName"),
+        description: text("Description"),
+        device: text("Device"),
+        delete_with_instance: call.parameters.flag(&name("DeleteWithInstance"))?,
+    })
+}
+
+fn modify(call: &Call<'_>) -> Result<Fields, Refusal> {
+    let parameters = call.parameters;
+    let request = ModifyInstance {
+        instance: parameters.needed("InstanceId")?,
+        name: parameters.owned("InstanceName"),
+        description: parameters.raw("Description").map(str::to_owned),
+        host_name: parameters.owned("HostName"),
+        user_data: parameters.raw("UserData").map(str::to_owned),
+    };
+    call.ask(|cloud, caller| cloud.modify_instance(caller, &request))?;
+    Ok(vec![])
+}
+
+fn delete(call: &Call<'_>) -> Result<Fields, Refusal> {
+    let id = call.parameters.needed("InstanceId")?;
+    let force = call.parameters.flag("Force")?.unwrap_or(false);
+    call.ask(|cloud, caller| cloud.delete_instance(caller, &id, force))?;
+    Ok(vec![])
+}
+
+fn describe(call: &Call<'_>) -> Result<Fields, Refusal> {
+    call.check_region()?;
+    let parameters = call.parameters;
+    let (created_from, created_until) = call.created_between()?;
+    let asked = DescribeInstances {
+        // An empty list is a question about no instance.
+        ids: parameters.json_list("InstanceIds")?,
+        name: parameters.owned("InstanceName"),
+        image: parameters.owned("ImageId"),
+        status: call.one_of("Status", &STATUSES, ("InvalidStatus.NotFound", 404))?,
+        zone: parameters.owned("ZoneId"),
+        instance_type: parameters.owned("InstanceType"),
+        lock: call.lock()?,
+        charge_type: charge_type(call, "InstanceChargeType")?,
+        tags: call.tag_filters(),
+        created_from,
+        created_until,
+        paging: call.paging()?,
+    };
+    let page = call.ask(|cloud, caller| cloud.describe_instances(caller, &asked))?;
+    let mut fields = page_fields(&page);
+    fields.push(next_token(&page));
+    fields.push(("Instances", Tree::list("Instance", page.items.iter().map(view))));
+    Ok(fields)
+}
+
+fn describe_status(call: &Call<'_>) -> Result<Fields, Refusal> {
+    call.check_region()?;
+    let ids = call.parameters.list("InstanceId");
+    let asked = DescribeInstances {
+        ids: Some(ids).filter(|ids| !ids.is_empty()),
+        zone: call.parameters.owned("ZoneId"),
+        paging: call.paging()?,
+        ..DescribeInstances::default()
+    };
+    let page = call.ask(|cloud, caller| cloud.describe_instances(caller, &asked))?;
+    let rows = page.items.iter().map(|one| {
+        Tree::object([("InstanceId", (&one.id).into()), ("Status", one.status.to_string().into())])
+    });
+    let mut fields = page_fields(&page);
+    fields.push(("InstanceStatuses", Tree::list("InstanceStatus", rows)));
+    Ok(fields)
+}
+
+fn describe_user_data(call: &Call<'_>) -> Result<Fields, Refusal> {
+    let id = call.parameters.needed("InstanceId")?;
+    let asked = DescribeInstances { ids: Some(vec![id.clone()]), ..DescribeInstances::default() };
+    let page = call.ask(|cloud, caller| cloud.describe_instances(caller, &asked))?;
+    let found = page.items.first().ok_or_else(|| {
+        let message = format!("There is no Instance {id}.");
+        Refusal::new("InvalidInstanceId.NotFound", 404, message)
+    })?;
+    Ok(vec![
+        ("InstanceId", (&found.id).into()),
+        ("RegionId", (&found.region).into()),
+        ("UserData", (&found.user_data).into()),
+    ])
+}
+
+fn view(one: &InstanceView) -> Tree {
+    let locks =
+        one.locks.iter().map(|lock| Tree::object([("LockReason", lock_name(*lock).into())]));
+    let no_address = || Tree::texts("IpAddress", [""; 0]);
+    let mut fields = vec![
+        ("InstanceId", (&one.id).into()),
+        ("InstanceName", (&one.name).into()),
+        ("Description", (&one.description).into()),
+        ("HostName", (&one.host_name).into()),
+        ("Status", one.status.to_string().into()),
+        ("ImageId", (&one.image).into()),
+        ("InstanceType", (&one.instance_type).into()),
+        ("InstanceTypeFamily", (&one.family).into()),
+        ("Cpu", one.cpu.into()),
+        ("Memory", one.memory_mib.into()),
+        ("OSName", (&one.os_name).into()),
+        ("OSType", (&one.os_type).into()),
+        ("RegionId", (&one.region).into()),
+        ("ZoneId", (&one.zone).into()),
+        ("SerialNumber", (&one.serial).into()),
+        ("KeyPairName", (&one.key_pair).into()),
+        ("DeviceAvailable", true.into()),
+        ("IoOptimized", one.io_optimized.into()),
+        ("InstanceChargeType", charge_name(one.charge_type).into()),
+        ("CreationTime", minutes(Some(one.created))),
+        ("StartTime", minutes(one.started)),
+        ("ExpiredTime", minutes(one.expires)),
+        // Of a lock here the child has the name of the reason, unlike that of a disk.
+        ("OperationLocks", Tree::list("LockReason", locks)),
+        ("Tags", tags(&one.tags)),
+    ];
+    fields.extend([
+        ("InstanceNetworkType", "vpc".into()),
+        ("InternetChargeType", (&one.internet_charge_type).into()),
+        ("InternetMaxBandwidthIn", 0_u64.into()),
+        ("InternetMaxBandwidthOut", 0_u64.into()),
+        ("InnerIpAddress", no_address()),
+        ("PublicIpAddress", no_address()),
+        ("EipAddress", no_eip()),
+        ("NetworkInterfaces", Tree::list("NetworkInterface", [])),
+        ("SecurityGroupIds", Tree::texts("SecurityGroupId", &one.security_groups)),
+        ("VpcAttributes", vpc(one)),
+    ]);
+    Tree::Object(fields)
+}
+
+fn no_eip() -> Tree {
+    Tree::object([
+        ("AllocationId", "".into()),
+        ("InternetChargeType", "".into()),
+        ("IpAddress", "".into()),
+    ])
+}
+
+fn vpc(one: &InstanceView) -> Tree {
+    let address = Some(&one.private_ip).filter(|address| !address.is_empty());
+    Tree::object([
+        ("NatIpAddress", "".into()),
+        ("PrivateIpAddress", Tree::texts("IpAddress", address)),
+        ("VSwitchId", (&one.vswitch).into()),
+        ("VpcId", (&one.vpc).into()),
+    ])
+}
+
+pub(super) fn charge_type(call: &Call<'_>, name: &str) -> Result<Option<ChargeType>, Refusal> {
+    let values = [("PostPaid", ChargeType::PostPaid), ("PrePaid", ChargeType::PrePaid)];
+    let code = match name {
+        "DiskChargeType" => "InvalidDiskChargeType.NotFound",
+        _ => "InvalidInstanceChargeType.NotFound",
+    };
+    call.one_of(name, &values, (code, 404))
+}
+
+pub(super) fn charge_name(charge: ChargeType) -> &'static str {
+    match charge {
+        ChargeType::PostPaid => "PostPaid",
+        ChargeType::PrePaid => "PrePaid",
+    }
+}

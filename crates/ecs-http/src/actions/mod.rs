@@ -1,0 +1,275 @@
+//! The actions: parameters in, one call of the cloud, an answer out. One file per group.
+//!
+//! What must always hold
+//! 1. An action that is not in a list here does not exist, whatever ECS knows.
+//! 2. What an operator alone may do is not there for requests over TCP.
+//! 3. `DryRun=true` never changes anything: an action that cannot check without doing refuses it.
+//!
+//! Left to others: rules and states (`cloud`), codes (`status`).
+
+mod disk;
+mod image;
+mod instance;
+mod instance_power;
+mod operator;
+mod operator_disk;
+mod operator_image;
+mod place;
+mod reset;
+mod snapshot;
+mod tag;
+mod task;
+
+use block_store::RequestId;
+use cloud::{Caller, Cloud, CloudError, GIB, Lock, Paging, TagFilter, Tags};
+use jiff::Timestamp;
+
+use crate::{
+    client::Client, front::Door, parameters::Parameters, refusal::Refusal, status, tree::Tree,
+};
+
+/// The fields of an answer, without its request id.
+pub(crate) type Fields = Vec<(&'static str, Tree)>;
+
+/// An action.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Action {
+    /// As clients call it.
+    pub(crate) name: &'static str,
+    reach: Reach,
+    dry_run: DryRun,
+    run: fn(&Call<'_>) -> Result<Fields, Refusal>,
+}
+
+/// Through which doors an action can be reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reach {
+    Everyone,
+    Operator,
+}
+
+/// What `DryRun=true` comes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum DryRun {
+    /// The cloud checks without doing.
+    Checked,
+    /// It is refused.
+    Refused,
+}
+
+/// One call of an action.
+#[derive(Debug)]
+pub(crate) struct Call<'a> {
+    /// The name of the action.
+    pub(crate) action: &'static str,
+    /// What answers.
+    pub(crate) cloud: &'a Cloud,
+    /// Who asks.
+    pub(crate) caller: &'a Caller,
+    /// What is asked.
+    pub(crate) parameters: &'a Parameters,
+    /// Of this call.
+    pub(crate) request_id: RequestId,
+    /// Where the client reaches us.
+    pub(crate) host: &'a str,
+    /// Whether it still waits.
+    pub(crate) client: &'a Client,
+}
+
+const GROUPS: [&[Action]; 12] = [
+    reset::ACTIONS,
+    disk::ACTIONS,
+    instance::ACTIONS,
+    instance_power::ACTIONS,
+    snapshot::ACTIONS,
+    image::ACTIONS,
+    place::ACTIONS,
+    tag::ACTIONS,
+    task::ACTIONS,
+    operator::ACTIONS,
+    operator_disk::ACTIONS,
+    operator_image::ACTIONS,
+];
+
+/// The action of that name, if it can be reached through that door.
+pub(crate) fn find(name: &str, door: Door) -> Option<&'static Action> {
+    let found = GROUPS.into_iter().flatten().find(|action| action.name == name)?;
+    (found.reach == Reach::Everyone || door == Door::Control).then_some(found)
+}
+
+impl Action {
+    const fn new(name: &'static str, run: fn(&Call<'_>) -> Result<Fields, Refusal>) -> Self {
+        Self { name, reach: Reach::Everyone, dry_run: DryRun::Refused, run }
+    }
+
+    const fn for_operator(
+        name: &'static str,
+        run: fn(&Call<'_>) -> Result<Fields, Refusal>,
+    ) -> Self {
+        Self { name, reach: Reach::Operator, dry_run: DryRun::Refused, run }
+    }
+
+    const fn with_dry_run(self) -> Self {
+        Self { dry_run: DryRun::Checked, ..self }
+    }
+
+    /// Does it.
+    pub(crate) fn run(&self, call: &Call<'_>) -> Result<Fields, Refusal> {
+        if self.dry_run == DryRun::Refused && call.parameters.flag("DryRun")? == Some(true) {
+            let message = format!("{} cannot be checked without being done.", self.name);
+            return Err(Refusal::invalid(message));
+        }
+        (self.run)(call)
+    }
+}
+
+impl Call<'_> {
+    /// One call of the cloud.
+    fn ask<T>(
+        &self,
+        ask: impl FnOnce(&Cloud, &Caller) -> Result<T, CloudError>,
+    ) -> Result<T, Refusal> {
+        ask(self.cloud, self.caller).map_err(|error| status::refusal(self.action, &error))
+    }
+
+    /// The region must be named where the reference says so; the operator has only the one. Which
+    /// region a client is set up for does not matter here.
+    fn check_region(&self) -> Result<(), Refusal> {
+        if self.caller.is_operator() {
+            return Ok(());
+        }
+        self.parameters.needed("RegionId").map(drop)
+    }
+
+    /// A size in GiB, as bytes.
+    fn size(&self, name: &str) -> Result<Option<u64>, Refusal> {
+        let Some(gib) = self.parameters.number::<u64>(name)? else { return Ok(None) };
+        let bytes = gib.checked_mul(GIB);
+        bytes
+            .map(Some)
+            .ok_or_else(|| Refusal::invalid(format!("The parameter {name} is too large.")))
+    }
+
+    /// The page asked for. By token as soon as one of its parameters is there; the operator gets
+    /// everything unless a page is asked for.
+    fn paging(&self) -> Result<Paging, Refusal> {
+        let parameters = self.parameters;
+        let most = parameters.number("MaxResults")?;
+        let after = parameters.owned("NextToken");
+        if most.is_some() || after.is_some() {
+            return Ok(Paging::Token { most: most.unwrap_or(10), after });
+        }
+        let (number, size) = (parameters.number("PageNumber")?, parameters.number("PageSize")?);
+        if self.caller.is_operator() && number.is_none() && size.is_none() {
+            return Ok(Paging::All);
+        }
+        Ok(Paging::Number { number: number.unwrap_or(1), size: size.unwrap_or(10) })
+    }
+
+    /// `Tag.N` as a filter: an empty value stands for any.
+    fn tag_filters(&self) -> Vec<TagFilter> {
+        let filter = |(key, value): (String, String)| TagFilter {
+            key,
+            value: Some(value).filter(|value| !value.is_empty()),
+        };
+        self.parameters.tags().into_iter().map(filter).collect()
+    }
+
+    /// `Filter.N` with the two keys there are: the times of creation.
+    fn created_between(&self) -> Result<(Option<Timestamp>, Option<Timestamp>), Refusal> {
+        let (mut from, mut until) = (None, None);
+        for n in self.parameters.numbers("Filter") {
+            let value = self.parameters.text(&format!("Filter.{n}.Value")).unwrap_or_default();
+            let place = match self.parameters.text(&format!("Filter.{n}.Key")) {
+                Some("CreationStartTime") => &mut from,
+                Some("CreationEndTime") => &mut until,
+                Some(_) | None => {
+                    let message = "The specified filter key is not supported.";
+                    return Err(Refusal::new("InvalidFilterKey.NotFound", 404, message));
+                }
+            };
+            let time = value.parse().map_err(|_| {
+                Refusal::invalid(format!(
+                    "Filter.{n}.Value must be a time such as 2024-01-01T00:00Z."
+                ))
+            })?;
+            *place = Some(time);
+        }
+        Ok((from, until))
+    }
+
+    /// `LockReason`.
+    fn lock(&self) -> Result<Option<Lock>, Refusal> {
+        match self.parameters.text("LockReason") {
+            None => Ok(None),
+            Some("financial") => Ok(Some(Lock::Financial)),
+            Some("security") => Ok(Some(Lock::Security)),
+            Some(_) => {
+                let message = "The specified lock reason is not supported.";
+                Err(Refusal::new("InvalidLockReason.NotFound", 404, message))
+            }
+        }
+    }
+
+    /// One of the values a parameter can have; `all` and nothing restrict nothing.
+    fn one_of<T: Copy>(
+        &self,
+        name: &str,
+        values: &[(&str, T)],
+        (code, status): (&'static str, u16),
+    ) -> Result<Option<T>, Refusal> {
+        let Some(text) =
+            self.parameters.text(name).filter(|text| !text.eq_ignore_ascii_case("all"))
+        else {
+            return Ok(None);
+        };
+        let found = values.iter().find(|(value, _)| *value == text).map(|(_, found)| *found);
+        let message = || format!("The value {text:?} of the parameter {name} is not supported.");
+        found.map(Some).ok_or_else(|| Refusal::new(code, status, message()))
+    }
+}
+
+/// What every list answers about its page.
+fn page_fields<T>(page: &cloud::Page<T>) -> Fields {
+    vec![
+        ("TotalCount", page.total.into()),
+        ("PageNumber", page.number.into()),
+        ("PageSize", page.size.into()),
+    ]
+}
+
+/// The token for the next page; empty at the end.
+fn next_token<T>(page: &cloud::Page<T>) -> (&'static str, Tree) {
+    ("NextToken", page.next_token.as_str().into())
+}
+
+fn tags(tags: &Tags) -> Tree {
+    Tree::list(
+        "Tag",
+        tags.iter()
+            .map(|(key, value)| Tree::object([("TagKey", key.into()), ("TagValue", value.into())])),
+    )
+}
+
+fn lock_name(lock: Lock) -> &'static str {
+    match lock {
+        Lock::Financial => "financial",
+        Lock::Security => "security",
+    }
+}
+
+/// A time to the second, as disks, snapshots and images show it; empty for none.
+fn seconds(time: Option<Timestamp>) -> Tree {
+    time.map_or_else(String::new, |time| time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()).into()
+}
+
+/// A time to the minute, as instances and tasks show it; empty for none.
+fn minutes(time: Option<Timestamp>) -> Tree {
+    time.map_or_else(String::new, |time| time.strftime("%Y-%m-%dT%H:%MZ").to_string()).into()
+}
+
+/// A root hash as hex digits; empty for none.
+fn root(root: Option<[u8; 32]>) -> Tree {
+    let digits = |root: [u8; 32]| root.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    root.map_or_else(String::new, digits).into()
+}

@@ -1,0 +1,150 @@
+//! What only the operator may do, through the control socket: keys, accounts, locks.
+//!
+//! All actions of the operator, and what they answer besides `RequestId`:
+//! ```text
+//! CreateAccessKey  Account Role=full|read|reset ExpireTime?   AccessKeyId AccessKeySecret Account Role
+//! ListAccessKeys                                              AccessKeys.AccessKey[]
+//! DisableAccessKey AccessKeyId | DeleteAccessKey AccessKeyId
+//! ListAccounts                                                Accounts.Account[]
+//! SetAccount       Account InArrears? QuotaInBytes?=N|none    as one of ListAccounts
+//! LockInstance     InstanceId LockReason=security|financial
+//! UnlockInstance   InstanceId LockReason? (without: every lock)
+//! ShowDisk         DiskId                                     as DescribeDisks, SizeInBytes Origin Epoch ...
+//! ReInitDisks      DiskId.N                                   Disks.Disk[]: Epoch ... or Code Message
+//! PlanReInitDisks  DiskId.N Cycle?                            Disks.Disk[]: BytesDropped ... or Code Message
+//! VerifyDisk       DiskId Deep?                               InInitialState DiffersAt.Range[] ...
+//! ImportImageFile  Path ImageName ImageFormat? Backing? Public? OSType? Architecture? Platform? Description? Tag.N
+//!                                                             ImageId TaskId
+//! ExportImageFile  ImageId Path ImageFormat=raw|qcow2              (answers when the file is whole)
+//! ShowTask         TaskId                                     TaskStatus BytesDone BytesTotal ErrorCode ...
+//! ```
+//! All ECS actions are there too; `Account` says for which account, `default` if absent. `RegionId` is not
+//! needed, and lists come whole unless a page is asked for.
+//!
+//! What must always hold: none of this is there for requests over TCP.
+
+use cloud::{AccountView, KeyState, KeyView, Role, SetAccount};
+use jiff::Timestamp;
+
+use super::{Action, Call, Fields, seconds};
+use crate::{refusal::Refusal, tree::Tree};
+
+pub(super) const ACTIONS: &[Action] = &[
+    Action::for_operator("CreateAccessKey", create_key),
+    Action::for_operator("ListAccessKeys", list_keys),
+    Action::for_operator("DisableAccessKey", disable_key),
+    Action::for_operator("DeleteAccessKey", delete_key),
+    Action::for_operator("ListAccounts", list_accounts),
+    Action::for_operator("SetAccount", set_account),
+    Action::for_operator("LockInstance", lock),
+    Action::for_operator("UnlockInstance", unlock),
+];
+
+const ROLES: [(&str, Role); 3] =
+    [("full", Role::Full), ("read", Role::Read), ("reset", Role::Reset)];
+
+fn create_key(call: &Call<'_>) -> Result<Fields, Refusal> {
+    let role = call.one_of("Role", &ROLES, ("InvalidParameter", 400))?.unwrap_or(Role::Full);
+    let expires = time(call, "ExpireTime")?;
+    let made =
+        call.ask(|cloud, caller| cloud.create_key(caller, &caller.account, role, expires))?;
+    Ok(vec![
+        ("AccessKeyId", made.access_key_id.into()),
+        ("AccessKeySecret", made.secret.reveal().into()),
+        ("Account", made.account.into()),
+        ("Role", role_name(role).into()),
+    ])
+}
+
+fn time(call: &Call<'_>, name: &str) -> Result<Option<Timestamp>, Refusal> {
+    let Some(text) = call.parameters.text(name) else { return Ok(None) };
+    let refused =
+        |_| Refusal::invalid(format!("{name} must be a time such as 2030-01-01T00:00:00Z."));
+    text.parse().map(Some).map_err(refused)
+}
+
+fn list_keys(call: &Call<'_>) -> Result<Fields, Refusal> {
+    let keys = call.ask(|cloud, caller| cloud.keys(caller))?;
+    Ok(vec![("AccessKeys", Tree::list("AccessKey", keys.iter().map(key)))])
+}
+
+fn key(key: &KeyView) -> Tree {
+    let status = match key.state {
+        KeyState::Active => "Active",
+        KeyState::Disabled => "Inactive",
+        KeyState::Expired => "Expired",
+    };
+    Tree::object([
+        ("AccessKeyId", (&key.access_key_id).into()),
+        ("Account", (&key.account).into()),
+        ("Role", role_name(key.role).into()),
+        ("Status", status.into()),
+        ("CreationTime", seconds(Some(key.created))),
+        ("ExpireTime", seconds(key.expires)),
+    ])
+}
+
+fn role_name(role: Role) -> &'static str {
+    match role {
+        Role::Full => "full",
+        Role::Read => "read",
+        Role::Reset => "reset",
+    }
+}
+
+fn disable_key(call: &Call<'_>) -> Result<Fields, Refusal> {
+    let id = call.parameters.needed("AccessKeyId")?;
+    call.ask(|cloud, caller| cloud.disable_key(caller, &id))?;
+    Ok(vec![])
+}
+
+fn delete_key(call: &Call<'_>) -> Result<Fields, Refusal> {
+    let id = call.parameters.needed("AccessKeyId")?;
+    call.ask(|cloud, caller| cloud.delete_key(caller, &id))?;
+    Ok(vec![])
+}
+
+fn list_accounts(call: &Call<'_>) -> Result<Fields, Refusal> {
+    let accounts = call.ask(|cloud, caller| cloud.accounts(caller))?;
+    let rows = accounts.iter().map(|one| Tree::Object(account(one)));
+    Ok(vec![("Accounts", Tree::list("Account", rows))])
+}
+
+fn set_account(call: &Call<'_>) -> Result<Fields, Refusal> {
+    let name = call.parameters.needed("Account")?;
+    let quota_bytes = match call.parameters.text("QuotaInBytes") {
+        Some("none") => Some(None),
+        Some(_) => Some(call.parameters.number("QuotaInBytes")?),
+        None => None,
+    };
+    let set = SetAccount { in_arrears: call.parameters.flag("InArrears")?, quota_bytes };
+    let changed = call.ask(|cloud, caller| cloud.set_account(caller, &name, &set))?;
+    Ok(account(&changed))
+}
+
+fn account(account: &AccountView) -> Fields {
+    let mut fields: Fields = vec![
+        ("Account", (&account.name).into()),
+        // A text: clients name accounts by it.
+        ("AccountNumber", account.number.to_string().into()),
+        ("CreationTime", seconds(Some(account.created))),
+        ("InArrears", account.in_arrears.into()),
+        ("DiskBytes", account.disk_bytes.into()),
+    ];
+    fields.extend(account.quota_bytes.map(|bytes| ("QuotaInBytes", bytes.into())));
+    fields
+}
+
+fn lock(call: &Call<'_>) -> Result<Fields, Refusal> {
+    let id = call.parameters.needed("InstanceId")?;
+    let reason = call.lock()?.ok_or_else(|| Refusal::missing("LockReason"))?;
+    call.ask(|cloud, caller| cloud.lock_instance(caller, &id, reason))?;
+    Ok(vec![])
+}
+
+fn unlock(call: &Call<'_>) -> Result<Fields, Refusal> {
+    let id = call.parameters.needed("InstanceId")?;
+    let reason = call.lock()?;
+    call.ask(|cloud, caller| cloud.unlock_instance(caller, &id, reason))?;
+    Ok(vec![])
+}

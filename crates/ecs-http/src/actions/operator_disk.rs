@@ -1,0 +1,145 @@
+//! What the operator may do with disks beyond ECS: see all, plan, reset many with one sync, verify.
+//!
+//! What must always hold: a batch is answered disk by disk, in the order asked; what became of one says
+//! nothing of the others.
+
+use cloud::{CloudError, InstanceStatus, Origin, ReInitDisk, ResetDone};
+use reinit::{Verification, VerifyDepth};
+
+use super::{Action, Call, Fields, disk, reset::request_for, root, seconds};
+use crate::{refusal::Refusal, status, tree::Tree};
+
+pub(super) const ACTIONS: &[Action] = &[
+    Action::for_operator("ShowDisk", show),
+    Action::for_operator("ReInitDisks", reinit),
+    Action::for_operator("PlanReInitDisks", plan),
+    Action::for_operator("VerifyDisk", verify),
+];
+
+fn show(call: &Call<'_>) -> Result<Fields, Refusal> {
+    let id = call.parameters.needed("DiskId")?;
+    let detail = call.ask(|cloud, caller| cloud.show_disk(caller, &id))?;
+    let last = detail.last_reset.as_ref();
+    let mut fields = disk::view(&detail.view);
+    fields.extend([
+        ("SizeInBytes", detail.view.size.get().into()),
+        ("Origin", origin(&detail.view.origin).into()),
+        ("Epoch", detail.epoch.into()),
+        ("BytesWrittenSinceReset", detail.written_since_reset.get().into()),
+        (
+            "LastResetRequestId",
+            last.map(|last| last.request_id.as_str()).unwrap_or_default().into(),
+        ),
+        ("LastResetTime", seconds(last.map(|last| last.time))),
+        ("Exported", detail.exported.into()),
+        ("Refusal", detail.refusal.as_deref().unwrap_or_default().into()),
+    ]);
+    Ok(fields)
+}
+
+fn origin(origin: &Origin) -> String {
+    match origin {
+        Origin::Empty => "empty".into(),
+        Origin::Image { id } => format!("image:{id}"),
+        Origin::Snapshot { id } => format!("snapshot:{id}"),
+    }
+}
+
+fn reinit(call: &Call<'_>) -> Result<Fields, Refusal> {
+    let requests = requests(call)?;
+    let results = call.cloud.reinit_disks(call.caller, &requests, call.request_id);
+    let rows = requests.iter().zip(results).map(|(request, result)| match result {
+        Ok(done) => self::done(&done),
+        Err(error) => refused(&request.disk, &error),
+    });
+    Ok(vec![("Disks", Tree::list("Disk", rows))])
+}
+
+fn requests(call: &Call<'_>) -> Result<Vec<ReInitDisk>, Refusal> {
+    let disks = call.parameters.list("DiskId");
+    if disks.is_empty() {
+        return Err(Refusal::missing("DiskId.1"));
+    }
+    disks.into_iter().map(|disk| request_for(call, disk)).collect()
+}
+
+fn done(done: &ResetDone) -> Tree {
+    let micros = u64::try_from(done.elapsed.as_micros()).unwrap_or(u64::MAX);
+    Tree::object([
+        ("DiskId", (&done.disk).into()),
+        ("InstanceId", (&done.instance).into()),
+        ("RequestId", done.request_id.to_string().into()),
+        ("EpochBefore", done.epoch_before.into()),
+        ("Epoch", done.epoch_after.into()),
+        ("Root", root(done.root)),
+        ("ElapsedMicros", micros.into()),
+        ("Started", done.started.into()),
+    ])
+}
+
+fn refused(disk: &str, error: &CloudError) -> Tree {
+    let refusal = status::refusal("ReInitDisk", error);
+    Tree::object([
+        ("DiskId", disk.into()),
+        ("Code", refusal.code.into()),
+        ("Message", refusal.message.into()),
+    ])
+}
+
+fn plan(call: &Call<'_>) -> Result<Fields, Refusal> {
+    let requests = requests(call)?;
+    let cycle = call.parameters.flag("Cycle")?.unwrap_or(false);
+    let plans = call.cloud.plan_reinit(call.caller, &requests);
+    let rows = requests.iter().zip(plans).map(|(request, plan)| match plan {
+        Ok(plan) => planned(&request.disk, plan.epoch_before, plan.dropped.get(), root(plan.root)),
+        Err(CloudError::IncorrectInstanceStatus { status: InstanceStatus::Running, .. })
+            if cycle =>
+        {
+            plan_of_running(call, &request.disk)
+        }
+        Err(error) => refused(&request.disk, &error),
+    });
+    Ok(vec![("Disks", Tree::list("Disk", rows))])
+}
+
+/// The instance would be stopped first: what stands in the way after that shows then.
+fn plan_of_running(call: &Call<'_>, disk: &str) -> Tree {
+    match call.cloud.show_disk(call.caller, disk) {
+        Ok(now) => planned(disk, now.epoch, now.written_since_reset.get(), "".into()),
+        Err(error) => refused(disk, &error),
+    }
+}
+
+fn planned(disk: &str, epoch: u64, dropped: u64, root: Tree) -> Tree {
+    Tree::object([
+        ("DiskId", disk.into()),
+        ("Epoch", epoch.into()),
+        ("EpochAfter", epoch.saturating_add(1).into()),
+        ("BytesDropped", dropped.into()),
+        ("Root", root),
+    ])
+}
+
+fn verify(call: &Call<'_>) -> Result<Fields, Refusal> {
+    let id = call.parameters.needed("DiskId")?;
+    let deep = call.parameters.flag("Deep")?.unwrap_or(false);
+    let depth = if deep { VerifyDepth::Content } else { VerifyDepth::Head };
+    let found = call.ask(|cloud, caller| cloud.verify_disk(caller, &id, depth, call.client))?;
+    Ok(verification(&found))
+}
+
+fn verification(found: &Verification) -> Fields {
+    let ranges = found.differs_at.iter().map(|(offset, length)| {
+        Tree::object([("Offset", offset.get().into()), ("Length", length.get().into())])
+    });
+    vec![
+        ("DiskId", found.disk.to_string().into()),
+        ("InInitialState", found.in_initial_state.into()),
+        ("StandsOnOrigin", found.stands_on_origin.into()),
+        ("Epoch", found.epoch.get().into()),
+        ("Root", root(found.root.map(|root| root.to_bytes()))),
+        ("BytesWrittenSinceReset", found.written.get().into()),
+        ("BytesReadBack", found.read_back.get().into()),
+        ("DiffersAt", Tree::list("Range", ranges)),
+    ]
+}

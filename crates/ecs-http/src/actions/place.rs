@@ -1,0 +1,77 @@
+//! Regions, zones and sizes of machine: what there is to choose from.
+//!
+//! What must always hold: the endpoint of the region is where the client reached us, never a name of
+//! Alibaba Cloud, so that a client that follows it comes back here.
+
+use cloud::{Cloud, InstanceType};
+
+use super::{Action, Call, Fields};
+use crate::{refusal::Refusal, tree::Tree};
+
+pub(super) const ACTIONS: &[Action] = &[
+    Action::new("DescribeRegions", regions),
+    Action::new("DescribeZones", zones),
+    Action::new("DescribeInstanceTypes", instance_types),
+];
+
+fn regions(call: &Call<'_>) -> Result<Fields, Refusal> {
+    let region = &call.cloud.settings().region;
+    let shown = Tree::object([
+        ("RegionId", region.into()),
+        ("LocalName", region.into()),
+        ("RegionEndpoint", call.host.into()),
+        ("Status", "available".into()),
+    ]);
+    Ok(vec![("Regions", Tree::list("Region", [shown]))])
+}
+
+fn zones(call: &Call<'_>) -> Result<Fields, Refusal> {
+    call.check_region()?;
+    let settings = call.cloud.settings();
+    let types: Vec<&str> = settings.instance_types.iter().map(|kind| kind.id.as_str()).collect();
+    let zones = settings.zones.iter().map(|zone| self::zone(zone, &types));
+    Ok(vec![("Zones", Tree::list("Zone", zones))])
+}
+
+/// The repeated children of a zone are in the plural.
+fn zone(zone: &str, types: &[&str]) -> Tree {
+    let categories = Cloud::disk_categories;
+    let resources = Tree::object([
+        ("IoOptimized", true.into()),
+        ("InstanceTypes", Tree::texts("supportedInstanceType", types.iter().copied())),
+        ("SystemDiskCategories", Tree::texts("supportedSystemDiskCategory", categories())),
+        ("DataDiskCategories", Tree::texts("supportedDataDiskCategory", categories())),
+        ("NetworkTypes", Tree::texts("supportedNetworkCategory", ["vpc"])),
+    ]);
+    Tree::object([
+        ("ZoneId", zone.into()),
+        ("LocalName", zone.into()),
+        ("ZoneType", "AvailabilityZone".into()),
+        ("AvailableDiskCategories", Tree::texts("DiskCategories", categories())),
+        ("AvailableInstanceTypes", Tree::texts("InstanceTypes", types.iter().copied())),
+        (
+            "AvailableResourceCreation",
+            Tree::texts("ResourceTypes", ["VSwitch", "IoOptimized", "Instance", "Disk"]),
+        ),
+        ("AvailableResources", Tree::list("ResourcesInfo", [resources])),
+    ])
+}
+
+fn instance_types(call: &Call<'_>) -> Result<Fields, Refusal> {
+    let types = call.cloud.settings().instance_types.iter().map(instance_type);
+    Ok(vec![("InstanceTypes", Tree::list("InstanceType", types))])
+}
+
+fn instance_type(kind: &InstanceType) -> Tree {
+    Tree::object([
+        ("InstanceTypeId", (&kind.id).into()),
+        ("InstanceTypeFamily", (&kind.family).into()),
+        ("CpuCoreCount", kind.cpu.into()),
+        ("MemorySize", memory_gib(kind).into()),
+    ])
+}
+
+/// In GiB, with a fraction. No machine has more MiB than 32 bits hold.
+fn memory_gib(kind: &InstanceType) -> f64 {
+    f64::from(u32::try_from(kind.memory_mib).unwrap_or(u32::MAX)) / 1024.0
+}

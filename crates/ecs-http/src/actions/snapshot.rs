@@ -1,0 +1,114 @@
+//! Snapshots: taken, described, deleted.
+
+use cloud::{CreateSnapshot, DescribeSnapshots, SnapshotStatus, SnapshotView, Usage};
+
+use super::{
+    Action, Call, Fields,
+    disk::{ROLES, role},
+    next_token, page_fields, seconds, tags,
+};
+use crate::{refusal::Refusal, tree::Tree};
+
+pub(super) const ACTIONS: &[Action] = &[
+    Action::new("DescribeSnapshots", describe),
+    Action::new("CreateSnapshot", create),
+    Action::new("DeleteSnapshot", delete),
+];
+
+const STATUSES: [(&str, SnapshotStatus); 3] = [
+    ("progressing", SnapshotStatus::Progressing),
+    ("accomplished", SnapshotStatus::Accomplished),
+    ("failed", SnapshotStatus::Failed),
+];
+
+const USAGES: [(&str, Usage); 4] = [
+    ("none", Usage::None),
+    ("disk", Usage::Disk),
+    ("image", Usage::Image),
+    ("image_disk", Usage::ImageAndDisk),
+];
+
+fn create(call: &Call<'_>) -> Result<Fields, Refusal> {
+    let parameters = call.parameters;
+    let request = CreateSnapshot {
+        disk: parameters.needed("DiskId")?,
+        name: parameters.owned("SnapshotName"),
+        description: parameters.owned("Description"),
+        tags: parameters.tags(),
+        client_token: parameters.owned("ClientToken"),
+    };
+    let id = call.ask(|cloud, caller| cloud.create_snapshot(caller, &request))?;
+    Ok(vec![("SnapshotId", id.into())])
+}
+
+fn delete(call: &Call<'_>) -> Result<Fields, Refusal> {
+    let id = call.parameters.needed("SnapshotId")?;
+    let force = call.parameters.flag("Force")?.unwrap_or(false);
+    call.ask(|cloud, caller| cloud.delete_snapshot(caller, &id, force))?;
+    Ok(vec![])
+}
+
+fn describe(call: &Call<'_>) -> Result<Fields, Refusal> {
+    call.check_region()?;
+    let parameters = call.parameters;
+    let (created_from, created_until) = call.created_between()?;
+    let asked = DescribeSnapshots {
+        ids: parameters.json_list("SnapshotIds")?,
+        disk: parameters.owned("DiskId"),
+        instance: parameters.owned("InstanceId"),
+        name: parameters.owned("SnapshotName"),
+        status: call.one_of("Status", &STATUSES, ("InvalidStatus.NotFound", 404))?,
+        source_role: call.one_of("SourceDiskType", &ROLES, ("InvalidSourceDiskType", 404))?,
+        usage: call.one_of("Usage", &USAGES, ("InvalidUsage", 404))?,
+        tags: call.tag_filters(),
+        created_from,
+        created_until,
+        paging: call.paging()?,
+    };
+    let page = call.ask(|cloud, caller| cloud.describe_snapshots(caller, &asked))?;
+    let mut fields = page_fields(&page);
+    fields.push(next_token(&page));
+    fields.push(("Snapshots", Tree::list("Snapshot", page.items.iter().map(view))));
+    Ok(fields)
+}
+
+fn view(snapshot: &SnapshotView) -> Tree {
+    Tree::object([
+        ("SnapshotId", (&snapshot.id).into()),
+        ("SnapshotName", (&snapshot.name).into()),
+        ("Description", (&snapshot.description).into()),
+        ("Status", status(snapshot.status).into()),
+        ("Progress", format!("{}%", snapshot.progress_percent).into()),
+        ("Available", (snapshot.status == SnapshotStatus::Accomplished).into()),
+        ("SourceDiskId", (&snapshot.disk).into()),
+        ("SourceDiskType", role(snapshot.disk_role).into()),
+        // A number in text form.
+        ("SourceDiskSize", snapshot.size_gib().to_string().into()),
+        ("SourceSnapshotId", "".into()),
+        ("Usage", usage(snapshot.usage).into()),
+        ("Category", "standard".into()),
+        ("SnapshotType", "user".into()),
+        ("ProductCode", "".into()),
+        ("Encrypted", snapshot.encrypted.into()),
+        ("CreationTime", seconds(Some(snapshot.created))),
+        ("RegionId", (&snapshot.region).into()),
+        ("Tags", tags(&snapshot.tags)),
+    ])
+}
+
+fn status(status: SnapshotStatus) -> &'static str {
+    match status {
+        SnapshotStatus::Progressing => "progressing",
+        SnapshotStatus::Accomplished => "accomplished",
+        SnapshotStatus::Failed => "failed",
+    }
+}
+
+pub(super) fn usage(usage: Usage) -> &'static str {
+    match usage {
+        Usage::None => "none",
+        Usage::Disk => "disk",
+        Usage::Image => "image",
+        Usage::ImageAndDisk => "image_disk",
+    }
+}

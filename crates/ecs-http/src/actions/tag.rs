@@ -1,0 +1,87 @@
+//! Tags: put on, taken off, listed.
+
+use cloud::{ResourceType, TagList};
+
+use super::{Action, Call, Fields, next_token};
+use crate::{refusal::Refusal, tree::Tree};
+
+pub(super) const ACTIONS: &[Action] = &[
+    Action::new("TagResources", tag),
+    Action::new("UntagResources", untag),
+    Action::new("ListTagResources", list),
+];
+
+const TYPES: [(&str, ResourceType); 4] = [
+    ("disk", ResourceType::Disk),
+    ("snapshot", ResourceType::Snapshot),
+    ("image", ResourceType::Image),
+    ("instance", ResourceType::Instance),
+];
+
+fn tag(call: &Call<'_>) -> Result<Fields, Refusal> {
+    let (kind, ids) = resources(call)?;
+    let tags = call.parameters.tags();
+    if tags.is_empty() {
+        return Err(missing("Tags"));
+    }
+    call.ask(|cloud, caller| cloud.tag_resources(caller, kind, &ids, &tags))?;
+    Ok(vec![])
+}
+
+fn untag(call: &Call<'_>) -> Result<Fields, Refusal> {
+    let (kind, ids) = resources(call)?;
+    let keys = call.parameters.list("TagKey");
+    let all = call.parameters.flag("All")?.unwrap_or(false);
+    if keys.is_empty() && !all {
+        return Err(Refusal::missing("TagKey.1"));
+    }
+    let keys = (!keys.is_empty()).then_some(keys);
+    call.ask(|cloud, caller| cloud.untag_resources(caller, kind, &ids, keys.as_deref()))?;
+    Ok(vec![])
+}
+
+fn list(call: &Call<'_>) -> Result<Fields, Refusal> {
+    let kind = kind(call)?;
+    let ids = call.parameters.list("ResourceId");
+    let asked = TagList {
+        kind,
+        ids: Some(ids).filter(|ids| !ids.is_empty()),
+        tags: call.tag_filters(),
+        paging: call.paging()?,
+    };
+    let page = call.ask(|cloud, caller| cloud.list_tags(caller, &asked))?;
+    let name = TYPES.iter().find(|(_, known)| *known == kind).map_or("", |(name, _)| *name);
+    let rows = page.items.iter().map(|tag| {
+        Tree::object([
+            ("ResourceId", (&tag.id).into()),
+            ("ResourceType", name.into()),
+            ("TagKey", (&tag.key).into()),
+            ("TagValue", (&tag.value).into()),
+        ])
+    });
+    Ok(vec![next_token(&page), ("TagResources", Tree::list("TagResource", rows))])
+}
+
+fn resources(call: &Call<'_>) -> Result<(ResourceType, Vec<String>), Refusal> {
+    let kind = kind(call)?;
+    let ids = call.parameters.list("ResourceId");
+    if ids.is_empty() { Err(Refusal::missing("ResourceId.1")) } else { Ok((kind, ids)) }
+}
+
+fn kind(call: &Call<'_>) -> Result<ResourceType, Refusal> {
+    if !call.caller.is_operator() && call.parameters.text("RegionId").is_none() {
+        return Err(missing("RegionId"));
+    }
+    let kind = call.one_of("ResourceType", &TYPES, ("InvalidResourceType.NotFound", 404))?;
+    kind.ok_or_else(|| missing("ResourceType"))
+}
+
+/// Codes of their own, and 404: so says the reference.
+fn missing(what: &str) -> Refusal {
+    let code = match what {
+        "RegionId" => "MissingParameter.RegionId",
+        "Tags" => "MissingParameter.Tags",
+        _ => "MissingParameter.ResourceType",
+    };
+    Refusal { code, status: 404, ..Refusal::missing(what) }
+}

@@ -1,0 +1,163 @@
+//! The front: what answers requests, and how many at once.
+//!
+//! What must always hold: nothing here runs the disk on the async side. Each request is worked on in
+//! one blocking call; only so many run at once, and the others wait in a queue bounded by the number of
+//! connections.
+//! Left to others: connections (`server`), one request (`answer`), the pages for machines (`probes`).
+
+use std::{any::Any, fmt, io, path::PathBuf, sync::Arc, time::Duration};
+
+use axum::{
+    Router,
+    routing::{any, get},
+};
+use cloud::{Clock, Cloud};
+use tokio::{sync::Semaphore, time::timeout};
+
+use crate::{
+    answer::{answer, nothing_here},
+    limits::Limits,
+    metering::Metering,
+    nonce::Nonces,
+    probes,
+    refusal::Refusal,
+};
+
+/// What a front is made of.
+pub struct OpenFront {
+    /// What answers.
+    pub cloud: Cloud,
+    /// The time, for signatures.
+    pub clock: Arc<dyn Clock>,
+    /// What strangers may take.
+    pub limits: Limits,
+    /// Where used nonces are remembered over a restart; none = only in memory.
+    pub nonce_directory: Option<PathBuf>,
+}
+
+/// The ECS protocol in front of a cloud. Cheap to clone; every clone is the same.
+#[derive(Clone)]
+pub struct Front {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    cloud: Cloud,
+    clock: Arc<dyn Clock>,
+    limits: Limits,
+    nonces: Nonces,
+    metering: Metering,
+    /// One permit is one call into the cloud.
+    calls: Arc<Semaphore>,
+}
+
+/// Where a request came in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Door {
+    /// Over TCP: signed.
+    Public,
+    /// Through the control socket: from the operator.
+    Control,
+}
+
+impl Front {
+    /// A front; fails if the directory for nonces cannot be used.
+    pub fn open(parts: OpenFront) -> io::Result<Self> {
+        let nonces = Nonces::open(parts.nonce_directory.as_deref(), parts.clock.now())?;
+        let inner = Inner {
+            calls: Arc::new(Semaphore::new(parts.limits.calls)),
+            cloud: parts.cloud,
+            clock: parts.clock,
+            limits: parts.limits,
+            nonces,
+            metering: Metering::new(),
+        };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// What is served at one of the doors.
+    pub(crate) fn router(&self, door: Door) -> Router {
+        let actions = Router::new()
+            .route("/", any(answer))
+            .fallback(nothing_here)
+            .with_state((self.clone(), door));
+        let pages = Router::new()
+            .route("/healthz", get(probes::healthz))
+            .route("/readyz", get(probes::readyz))
+            .route("/metrics", get(probes::metrics))
+            .with_state(self.clone());
+        actions.merge(pages)
+    }
+
+    /// Runs one blocking piece of work when its turn comes. After `within`, if that is given, nobody
+    /// waits for it any more; it goes on all the same.
+    pub(crate) async fn run<R: Send + 'static>(
+        &self,
+        within: Option<Duration>,
+        work: impl FnOnce() -> R + Send + 'static,
+    ) -> Result<R, Refusal> {
+        let turn = Arc::clone(&self.inner.calls).acquire_owned();
+        let Ok(permit) = timeout(self.limits().wait_for_turn, turn).await else {
+            return Err(Refusal::unavailable("The service is busy; try again."));
+        };
+        let work = tokio::task::spawn_blocking(move || {
+            let _permit = permit;
+            work()
+        });
+        let done = match within {
+            Some(within) => timeout(within, work).await,
+            None => Ok(work.await),
+        };
+        match done {
+            Ok(Ok(result)) => Ok(result),
+            Ok(Err(error)) => Err(match error.try_into_panic() {
+                Ok(panic) => self.panicked(panic.as_ref()),
+                Err(_) => Refusal::unavailable("The service is being stopped."),
+            }),
+            Err(_) => Err(Refusal::unavailable(
+                "The request takes too long; whether it will have been carried out is not known.",
+            )),
+        }
+    }
+
+    /// A panic hurts one request only; its text goes to the log, not to the client.
+    pub(crate) fn panicked(&self, panic: &(dyn Any + Send)) -> Refusal {
+        let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+        let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
+        tracing::error!(panic = text.as_deref().unwrap_or("without a text"), "an action panicked");
+        self.metering().panicked();
+        Refusal::internal()
+    }
+
+    pub(crate) fn cloud(&self) -> &Cloud {
+        &self.inner.cloud
+    }
+
+    pub(crate) fn clock(&self) -> &dyn Clock {
+        self.inner.clock.as_ref()
+    }
+
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.inner.limits
+    }
+
+    pub(crate) fn nonces(&self) -> &Nonces {
+        &self.inner.nonces
+    }
+
+    pub(crate) fn metering(&self) -> &Metering {
+        &self.inner.metering
+    }
+}
+
+impl fmt::Debug for OpenFront {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OpenFront").field("limits", &self.limits).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Front {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Front").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,59 @@
+//! Who a request comes from.
+//!
+//! What must always hold: the checks come in the order of the reference - shape, key known, clock,
+//! signature, nonce - and nothing of an unsigned request over TCP is acted on.
+//! Left to others: each check (`signature`, `nonce`, `cloud`), what the role of a key covers (`cloud`).
+
+use cloud::{AccessKey, Caller, DEFAULT_ACCOUNT, KeyState};
+
+use crate::{
+    front::{Door, Front},
+    refusal::Refusal,
+    request::Request,
+    signature, status,
+};
+
+/// Who sent the request.
+pub(crate) fn caller(front: &Front, door: Door, request: &Request) -> Result<Caller, Refusal> {
+    match door {
+        Door::Control => {
+            let account = request.parameters.text("Account").unwrap_or(DEFAULT_ACCOUNT);
+            Ok(Caller::operator(account))
+        }
+        Door::Public => signer(front, request),
+    }
+}
+
+fn signer(front: &Front, request: &Request) -> Result<Caller, Refusal> {
+    let claimed = signature::read(request)?;
+    let key = front.cloud().access_key(&claimed.access_key);
+    let key = key.map_err(|error| status::refusal("", &error))?.ok_or_else(unknown_key)?;
+    check_state(&key)?;
+    if claimed.security_token.is_some() {
+        return Err(token_mismatch());
+    }
+    let now = front.clock().now();
+    claimed.check_clock(now)?;
+    claimed.check_signature(key.secret.reveal())?;
+    front.nonces().remember(&claimed.access_key, &claimed.nonce, claimed.time, now)?;
+    Ok(Caller::key(key.account, key.role))
+}
+
+fn check_state(key: &AccessKey) -> Result<(), Refusal> {
+    let message = match key.state {
+        KeyState::Active => return Ok(()),
+        KeyState::Disabled => "Specified access key is disabled.",
+        KeyState::Expired => "Specified access key has expired.",
+    };
+    Err(Refusal::new("InvalidAccessKeyId.Inactive", 400, message))
+}
+
+fn unknown_key() -> Refusal {
+    Refusal::new("InvalidAccessKeyId.NotFound", 404, "Specified access key is not found.")
+}
+
+/// Every key here is a permanent one.
+fn token_mismatch() -> Refusal {
+    let message = "Specified SecurityToken mismatch with the AccessKey.";
+    Refusal::new("InvalidSecurityToken.MismatchWithAccessKey", 400, message)
+}

@@ -1,0 +1,119 @@
+//! What is counted of requests, and how it is shown at `/metrics`.
+//!
+//! What must always hold: a label takes only values from lists of ours, so that no stranger can make
+//! series without end; rendering and counting never stop each other for long.
+//! Left to others: serving the page (`probes`).
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use metrics::{counter, histogram, with_local_recorder};
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+
+/// Upper bounds in seconds: a reset takes well under a millisecond, a client gives up after ten.
+const BUCKETS: [f64; 13] =
+    [0.000_25, 0.000_5, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0];
+
+/// How often samples are folded into the histograms when nobody reads them.
+pub(crate) const FOLD_EVERY: Duration = Duration::from_secs(5);
+
+/// The counters of one front. Not the process's global recorder: two fronts count apart.
+#[derive(Clone)]
+pub(crate) struct Metering {
+    recorder: Arc<PrometheusRecorder>,
+    handle: PrometheusHandle,
+}
+
+impl Metering {
+    pub(crate) fn new() -> Self {
+        let builder =
+            PrometheusBuilder::new().set_buckets(&BUCKETS).expect("the list is not empty");
+        let recorder = Arc::new(builder.build_recorder());
+        let handle = recorder.handle();
+        with_local_recorder(recorder.as_ref(), describe);
+        Self { recorder, handle }
+    }
+
+    /// One request was answered. The code of a success is `OK`.
+    pub(crate) fn answered(&self, action: &'static str, code: &'static str, elapsed: Duration) {
+        with_local_recorder(self.recorder.as_ref(), || {
+            counter!("reinit_http_requests_total", "action" => action, "code" => code).increment(1);
+            histogram!("reinit_http_request_seconds", "action" => action)
+                .record(elapsed.as_secs_f64());
+        });
+    }
+
+    /// A handler panicked.
+    pub(crate) fn panicked(&self) {
+        with_local_recorder(self.recorder.as_ref(), || {
+            counter!("reinit_http_panics_total").increment(1);
+        });
+    }
+
+    /// A connection was opened.
+    pub(crate) fn connected(&self) {
+        with_local_recorder(self.recorder.as_ref(), || {
+            counter!("reinit_http_connections_total").increment(1);
+        });
+    }
+
+    /// Sets a value that is asked for only when the page is.
+    pub(crate) fn gauge(
+        &self,
+        name: &'static str,
+        label: Option<(&'static str, String)>,
+        value: f64,
+    ) {
+        with_local_recorder(self.recorder.as_ref(), || match label {
+            Some((key, text)) => metrics::gauge!(name, key => text).set(value),
+            None => metrics::gauge!(name).set(value),
+        });
+    }
+
+    pub(crate) fn fold(&self) {
+        self.handle.run_upkeep();
+    }
+
+    pub(crate) fn render(&self) -> String {
+        self.handle.render()
+    }
+}
+
+fn describe() {
+    metrics::describe_counter!(
+        "reinit_http_requests_total",
+        "Requests answered, by action and code."
+    );
+    metrics::describe_histogram!("reinit_http_request_seconds", "Time to answer, by action.");
+    metrics::describe_counter!("reinit_http_panics_total", "Handlers that panicked.");
+    metrics::describe_counter!("reinit_http_connections_total", "Connections accepted.");
+}
+
+impl fmt::Debug for Metering {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Metering").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_counted_is_shown() {
+        let metering = Metering::new();
+        metering.answered("ReInitDisk", "OK", Duration::from_micros(300));
+        metering.answered("ReInitDisk", "InvalidDiskId.NotFound", Duration::from_micros(300));
+        metering.gauge("reinit_disks", Some(("status", "In_use".into())), 3.0);
+        let page = metering.render();
+        assert!(
+            page.contains(r#"reinit_http_requests_total{action="ReInitDisk",code="OK"} 1"#),
+            "{page}"
+        );
+        assert!(
+            page.contains(
+                r#"reinit_http_request_seconds_bucket{action="ReInitDisk",le="0.0005"} 2"#
+            )
+        );
+        assert!(page.contains(r#"reinit_disks{status="In_use"} 3"#));
+    }
+}

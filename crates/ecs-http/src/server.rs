@@ -1,0 +1,195 @@
+//! Connections: accepted, bounded, served, drained.
+//!
+//! What must always hold
+//! 1. A connection costs a stranger as much as it costs us: heads, bodies and unread answers have
+//!    deadlines, and there are only so many connections.
+//! 2. A failed accept (no descriptors left) ends nothing; it is tried again.
+//! 3. Once told to stop, no connection is accepted, idle ones end at once, requests under way are
+//!    answered as long as the deadline allows; then their connections are ended.
+//!
+//! HTTP/1 by hand over hyper rather than `axum::serve`, which has no deadlines. Framing (`Content-Length`
+//! against chunks, two lengths, odd line ends) is hyper's: what it finds ambiguous it refuses.
+//! Left to others: what a request is answered (`front`).
+
+use std::{future::Future, io, sync::Arc, time::Duration};
+
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, UnixListener},
+    sync::{OwnedSemaphorePermit, Semaphore, watch},
+    time::{interval, sleep, timeout},
+};
+
+use crate::{
+    deadline_io::DeadlineIo,
+    front::{Door, Front},
+    limits::{self, Limits},
+    metering,
+};
+
+/// After a failed accept: long enough for a descriptor to come free.
+const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
+
+/// Connections through the control socket; the operator's are not counted among those of strangers.
+const CONTROL_CONNECTIONS: usize = 256;
+
+/// Serves until `stop` is done, then lets requests under way end.
+///
+/// Over TCP every request must be signed. Through the control socket none is: who may open it is the
+/// operator. Whoever binds the socket sees to its mode.
+pub async fn serve(
+    front: &Front,
+    tcp: TcpListener,
+    control: Option<UnixListener>,
+    stop: impl Future<Output = ()>,
+) {
+    let (stage, staged) = watch::channel(Stage::Serving);
+    let public = Acceptor::new(front, Door::Public, front.limits().connections, &staged);
+    let operator = Acceptor::new(front, Door::Control, CONTROL_CONNECTIONS, &staged);
+    let accepting = async {
+        tokio::join!(
+            public.accept(async || {
+                let (stream, _) = tcp.accept().await?;
+                // An answer is one write; waiting to fill a packet would only delay it.
+                stream.set_nodelay(true)?;
+                Ok(stream)
+            }),
+            async {
+                if let Some(control) = &control {
+                    operator.accept(async || Ok(control.accept().await?.0)).await;
+                }
+            },
+            fold_metrics(front),
+        )
+    };
+    tokio::select! {
+        _ = accepting => {}
+        () = stop => {}
+    }
+    drop((tcp, control));
+    stage.send_replace(Stage::Draining);
+    let drained = async || tokio::join!(public.drained(), operator.drained());
+    if timeout(front.limits().drain_within, drained()).await.is_err() {
+        tracing::warn!("requests were still under way at the end of the time to stop");
+        stage.send_replace(Stage::Over);
+        drained().await;
+    }
+}
+
+/// How far the end is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Stage {
+    /// Connections are accepted.
+    Serving,
+    /// Requests under way are answered.
+    Draining,
+    /// Whatever is still open is ended.
+    Over,
+}
+
+/// Samples that nobody reads would pile up.
+async fn fold_metrics(front: &Front) {
+    let mut ticks = interval(metering::FOLD_EVERY);
+    loop {
+        ticks.tick().await;
+        front.metering().fold();
+    }
+}
+
+/// Waits for a stage. Without anyone to tell it, it is the last one.
+async fn reached(stage: &mut watch::Receiver<Stage>, awaited: Stage) {
+    drop(stage.wait_for(|stage| *stage >= awaited).await);
+}
+
+/// What takes connections from one listener.
+struct Acceptor {
+    front: Front,
+    router: Router,
+    http: http1::Builder,
+    /// One permit is one connection.
+    free: Arc<Semaphore>,
+    most: u32,
+    stage: watch::Receiver<Stage>,
+}
+
+impl Acceptor {
+    fn new(front: &Front, door: Door, most: usize, stage: &watch::Receiver<Stage>) -> Self {
+        let most = u32::try_from(most).unwrap_or(u32::MAX).min(1 << 20);
+        Self {
+            front: front.clone(),
+            router: front.router(door),
+            http: http(front.limits()),
+            free: Arc::new(Semaphore::new(most.try_into().expect("a million fits"))),
+            most,
+            stage: stage.clone(),
+        }
+    }
+
+    /// Never ends by itself. At the bound, connections wait in the listen queue.
+    async fn accept<S>(&self, next: impl AsyncFn() -> io::Result<S>)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        loop {
+            let permit = Arc::clone(&self.free).acquire_owned().await;
+            let permit = permit.expect("the semaphore is never closed");
+            match next().await {
+                Ok(stream) => self.spawn(stream, permit),
+                Err(error) => {
+                    tracing::warn!(%error, "a connection could not be accepted");
+                    sleep(ACCEPT_AGAIN).await;
+                }
+            }
+        }
+    }
+
+    fn spawn<S>(&self, stream: S, permit: OwnedSemaphorePermit)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        self.front.metering().connected();
+        let io = DeadlineIo::new(stream, self.front.limits().write_within);
+        let service = TowerToHyperService::new(self.router.clone());
+        let connection = self.http.serve_connection(TokioIo::new(io), service);
+        let mut stage = self.stage.clone();
+        tokio::spawn(async move {
+            let _permit = permit;
+            let mut connection = std::pin::pin!(connection);
+            let ended = tokio::select! {
+                ended = connection.as_mut() => ended,
+                () = reached(&mut stage, Stage::Draining) => {
+                    connection.as_mut().graceful_shutdown();
+                    tokio::select! {
+                        ended = connection => ended,
+                        () = reached(&mut stage, Stage::Over) => Ok(()),
+                    }
+                }
+            };
+            // What a client does wrong on the wire is its own affair, and happens all the time.
+            if let Err(error) = ended {
+                tracing::debug!(%error, "a connection ended early");
+            }
+        });
+    }
+
+    /// No connection is left.
+    async fn drained(&self) {
+        // Fails only if the semaphore were closed, which it never is.
+        drop(self.free.acquire_many(self.most).await);
+    }
+}
+
+fn http(limits: &Limits) -> http1::Builder {
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new())
+        .header_read_timeout(limits.head_within)
+        .max_headers(limits::HEADERS)
+        .max_buf_size(limits::HEAD_BYTES);
+    http
+}

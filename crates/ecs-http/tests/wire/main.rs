@@ -1,0 +1,17 @@
+//! The wire: a real front over a real cloud and store, driven by bytes on a socket.
+//!
+//! Left to others: unmodified SDKs, NBD and the daemon (the workspace's own tests).
+
+#![expect(
+    unreachable_pub,
+    clippy::unwrap_used,
+    reason = "nobody's library, and a failed unwrap is a failed test"
+)]
+
+mod actions;
+mod gate;
+mod harness;
+mod operator;
+mod reinit_rows;
+mod signing;
+mod transport;
