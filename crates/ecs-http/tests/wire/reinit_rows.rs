@@ -73,7 +73,8 @@ fn row_7_a_snapshot_that_takes_its_time() {
     let image = service.image("default", "base", &[]);
     let (_, disks) = service.used_instance(&key, &image, &[("DataDisk.1.Size", "5")]);
     write(&service, &disks[1]);
-    let snapshot = service.call(&key, "CreateSnapshot", &[("DiskId", &disks[1])]).text("SnapshotId");
+    let snapshot =
+        service.call(&key, "CreateSnapshot", &[("DiskId", &disks[1])]).text("SnapshotId");
     refused(&service, &key, &disks[1], "DiskCreatingSnapshot", 403);
     let ids = format!("[\"{snapshot}\"]");
     wait(|| {
@@ -133,7 +134,9 @@ fn rows_9_to_11_a_source_that_is_gone() {
     let mine = mine.iter().find(|account| account["Account"] == "default").unwrap();
     let number = mine["AccountNumber"].as_str().unwrap();
     let share = |name: &str| {
-        service.call(&owner, "ModifyImageSharePermission", &[("ImageId", &shared), (name, number)]).ok();
+        service
+            .call(&owner, "ModifyImageSharePermission", &[("ImageId", &shared), (name, number)])
+            .ok();
     };
     share("AddAccount.1");
     let (_, disks) = service.used_instance(&key, &shared, &[]);
