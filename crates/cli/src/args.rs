@@ -1,0 +1,543 @@
+//! What the command line accepts: the one description of every verb, for parsing, help, completions and man pages.
+//!
+//! What must always hold: every command has an example in its `--help`.
+//! Left to others: what a command does (`commands`), how it is printed (`output`).
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::size::Size;
+
+/// A block store for VM disks that puts a disk back to its initial state in about the time of one disk sync.
+#[derive(Debug, Parser)]
+#[command(name = "reinit", version, propagate_version = true, arg_required_else_help = true)]
+#[command(
+    after_help = "Examples:\n  reinit demo\n  reinit init && reinit serve\n  reinit reset d-23jbf2v5m0123456789a"
+)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Under this the help of every command lists what they all accept.
+const EVERYWHERE: &str = "Everywhere";
+
+/// What every command accepts.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Common {
+    /// The store's directory [default: $XDG_DATA_HOME/reinit, or /var/lib/reinit for root]
+    #[arg(long, global = true, env = "REINIT_STORE", value_name = "DIR", help_heading = EVERYWHERE)]
+    pub(crate) store: Option<PathBuf>,
+    /// Print one JSON document on standard output
+    #[arg(long, global = true, help_heading = EVERYWHERE)]
+    pub(crate) json: bool,
+    /// Print the bare ids only, and no progress
+    #[arg(short, long, global = true, help_heading = EVERYWHERE)]
+    pub(crate) quiet: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// The whole story on a throw-away store: import, ruin, reset, prove. No root, no network
+    #[command(after_help = "Example:\n  reinit demo --keep ./demo-store")]
+    Demo(DemoArgs),
+    /// Make an empty store
+    #[command(after_help = "Example:\n  reinit --store /srv/reinit init")]
+    Init,
+    /// Run the daemon: the ECS API over HTTP, the disks over NBD
+    #[command(
+        after_help = "Example:\n  reinit serve --listen 127.0.0.1:8520 --nbd-listen 127.0.0.1:10809\n\nPrints one JSON line \
+                            on standard output when it accepts requests. SIGTERM or SIGINT: requests end, disks are flushed, exit 0."
+    )]
+    Serve(ServeArgs),
+    /// Access keys of the HTTP API
+    #[command(subcommand, after_help = "Example:\n  reinit key create --account lab --role reset")]
+    Key(KeyCommand),
+    /// Accounts
+    #[command(subcommand, after_help = "Example:\n  reinit account set lab --arrears")]
+    Account(AccountCommand),
+    /// Images: what system disks are made from
+    #[command(
+        subcommand,
+        after_help = "Example:\n  reinit image import debian-12.qcow2 --name debian-12"
+    )]
+    Image(ImageCommand),
+    /// Disks
+    #[command(subcommand, after_help = "Example:\n  reinit disk create --size 40G --name scratch")]
+    Disk(DiskCommand),
+    /// Snapshots of disks
+    #[command(
+        subcommand,
+        after_help = "Example:\n  reinit snapshot create d-23jbf2v5m0123456789a --name clean"
+    )]
+    Snapshot(SnapshotCommand),
+    /// Instances: who owns disks, and whether they are open to clients
+    #[command(
+        subcommand,
+        after_help = "Example:\n  reinit instance create --image m-23jbf2v5m0123456789a --data-disk 10G"
+    )]
+    Instance(InstanceCommand),
+    /// Put disks back to their initial state: empty, their image, or their source snapshot
+    #[command(after_help = RESET_HELP)]
+    Reset(ResetArgs),
+    /// Print the completions of a shell
+    #[command(after_help = "Example:\n  reinit completions bash > /etc/bash_completion.d/reinit")]
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page, or write one page per command
+    #[command(after_help = "Examples:\n  reinit man | man -l -\n  reinit man --dir ./man1")]
+    Man {
+        /// Write one page per command into this directory
+        #[arg(long, value_name = "DIR")]
+        dir: Option<PathBuf>,
+    },
+}
+
+const RESET_HELP: &str = "Every rule of ReInitDisk holds: the instance is Stopped (or --cycle stops it) and was started once.\n\
+Several disks share one sync and each is atomic, but the batch is not: after a crash each disk of a batch that was not \
+answered is wholly before or wholly after.\n\n\
+Examples:\n  reinit reset d-23jbf2v5m0123456789a\n  reinit reset --instance i-23jbf2v5m0123456789a --cycle --verify\n  \
+reinit reset --tag bench=run1 --dry-run";
+
+#[derive(Debug, Args)]
+pub(crate) struct DemoArgs {
+    /// Keep the store in this directory (it must not exist yet) to go on with it
+    #[arg(long, value_name = "DIR")]
+    pub(crate) keep: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct ServeArgs {
+    /// Where HTTP is served; port 0 lets the system choose [default: 127.0.0.1:8520]
+    #[arg(long, env = "REINIT_LISTEN", value_name = "ADDR:PORT")]
+    pub(crate) listen: Option<SocketAddr>,
+    /// Serve NBD on TCP as well. NBD knows no passwords: whoever reaches the port reaches every open disk
+    #[arg(long, env = "REINIT_NBD_LISTEN", value_name = "ADDR:PORT")]
+    pub(crate) nbd_listen: Option<SocketAddr>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum KeyCommand {
+    /// Make an access key and print it with its secret, this once; the account is made when new
+    #[command(
+        after_help = "Example:\n  reinit key create --account lab --role reset --expires 2030-01-01T00:00:00Z"
+    )]
+    Create {
+        /// Whose key it is
+        #[arg(long, default_value = "default", value_name = "NAME")]
+        account: String,
+        /// What it may do
+        #[arg(long, value_enum, default_value_t = Role::Full)]
+        role: Role,
+        /// When it ends, in UTC, such as 2030-01-01T00:00:00Z
+        #[arg(long, value_name = "TIME")]
+        expires: Option<jiff::Timestamp>,
+    },
+    /// List the keys, without their secrets
+    #[command(after_help = "Example:\n  reinit key ls")]
+    Ls,
+    /// Refuse a key from now on, but keep it
+    #[command(after_help = "Example:\n  reinit key disable LTAI0123456789abcdef")]
+    Disable {
+        /// The access key id
+        access_key: String,
+    },
+    /// Remove a key
+    #[command(after_help = "Example:\n  reinit key rm LTAI0123456789abcdef")]
+    Rm {
+        /// The access key id
+        access_key: String,
+    },
+}
+
+/// What an access key may do.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Role {
+    /// Everything
+    Full,
+    /// Look, change nothing
+    Read,
+    /// Look, reset, start and stop
+    Reset,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum AccountCommand {
+    /// List the accounts
+    #[command(after_help = "Example:\n  reinit account ls")]
+    Ls,
+    /// Change an account
+    #[command(after_help = "Example:\n  reinit account set lab --no-arrears --quota 2T")]
+    Set(AccountSetArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AccountSetArgs {
+    /// The account
+    pub(crate) name: String,
+    /// The account owes: resets and starts are refused
+    #[arg(long, conflicts_with = "no_arrears", required_unless_present_any = ["no_arrears", "quota"])]
+    pub(crate) arrears: bool,
+    /// The account owes nothing
+    #[arg(long)]
+    pub(crate) no_arrears: bool,
+    /// The most its disks may add up to
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) quota: Option<Size>,
+}
+
+/// Whose resources a command works on.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct AccountArg {
+    /// Whose resources
+    #[arg(long, default_value = "default", value_name = "NAME")]
+    pub(crate) account: String,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ImageCommand {
+    /// Import an image file
+    #[command(after_help = "Examples:\n  reinit image import debian-12.qcow2 --name debian-12\n  \
+                            reinit image import overlay.qcow2 --backing --name app --public")]
+    Import(ImageImportArgs),
+    /// List the images
+    #[command(after_help = "Example:\n  reinit image ls")]
+    Ls(AccountArg),
+    /// Show one image
+    #[command(after_help = "Example:\n  reinit image show m-23jbf2v5m0123456789a")]
+    Show(OneImage),
+    /// Write an image to a file
+    #[command(
+        after_help = "Example:\n  reinit image export m-23jbf2v5m0123456789a copy.qcow2 --format qcow2"
+    )]
+    Export(ImageExportArgs),
+    /// Delete an image; disks made from it keep their content
+    #[command(after_help = "Example:\n  reinit image rm m-23jbf2v5m0123456789a")]
+    Rm {
+        #[command(flatten)]
+        image: OneImage,
+        /// Also when disks were made from it: they can no longer be reset
+        #[arg(long)]
+        force: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct OneImage {
+    /// The image's id
+    pub(crate) image: String,
+    #[command(flatten)]
+    pub(crate) owner: AccountArg,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ImageImportArgs {
+    /// The image file
+    pub(crate) file: PathBuf,
+    /// The image's name
+    #[arg(long)]
+    pub(crate) name: String,
+    /// The file's format [default: what its first bytes say]
+    #[arg(long, value_enum)]
+    pub(crate) format: Option<ImportFormat>,
+    /// Follow the backing files that the image names. Only for images you trust: the names are paths on this machine
+    #[arg(long)]
+    pub(crate) backing: bool,
+    /// Every account may use it
+    #[arg(long)]
+    pub(crate) public: bool,
+    #[command(flatten)]
+    pub(crate) owner: AccountArg,
+}
+
+/// A format that can be imported.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum ImportFormat {
+    /// The disk, byte for byte
+    Raw,
+    /// QEMU's format, versions 2 and 3
+    Qcow2,
+    /// VMware's flat format
+    Vmdk,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ImageExportArgs {
+    /// The image's id
+    pub(crate) image: String,
+    /// Where to write it; must not exist yet
+    pub(crate) file: PathBuf,
+    /// The format to write [default: qcow2 when the name ends in .qcow2, else raw]
+    #[arg(long, value_enum)]
+    pub(crate) format: Option<ExportFormat>,
+    #[command(flatten)]
+    pub(crate) owner: AccountArg,
+}
+
+/// A format that can be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ExportFormat {
+    /// The disk, byte for byte, sparse
+    Raw,
+    /// QEMU's format, version 3
+    Qcow2,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum DiskCommand {
+    /// Make a disk: empty, from an image or from a snapshot
+    #[command(after_help = "Examples:\n  reinit disk create --size 40G --name scratch\n  \
+                            reinit disk create --snapshot s-23jbf2v5m0123456789a")]
+    Create(DiskCreateArgs),
+    /// List the disks
+    #[command(after_help = "Example:\n  reinit disk ls")]
+    Ls(AccountArg),
+    /// Show one disk: state, origin, epoch, bytes written since the reset, NBD address
+    #[command(after_help = "Example:\n  reinit disk show d-23jbf2v5m0123456789a")]
+    Show(OneDisk),
+    /// Grow a disk
+    #[command(after_help = "Example:\n  reinit disk resize d-23jbf2v5m0123456789a 80G")]
+    Resize {
+        #[command(flatten)]
+        disk: OneDisk,
+        /// The new size, larger than now
+        size: Size,
+    },
+    /// Delete a disk that is not attached
+    #[command(after_help = "Example:\n  reinit disk rm d-23jbf2v5m0123456789a")]
+    Rm(OneDisk),
+    /// Attach a disk to an instance
+    #[command(
+        after_help = "Example:\n  reinit disk attach d-23jbf2v5m0123456789a i-23jbf2v5m0123456789a"
+    )]
+    Attach {
+        #[command(flatten)]
+        disk: OneDisk,
+        /// The instance's id
+        instance: String,
+    },
+    /// Detach a data disk from its instance
+    #[command(after_help = "Example:\n  reinit disk detach d-23jbf2v5m0123456789a")]
+    Detach(OneDisk),
+    /// Prove that a disk is in its initial state, or say what differs
+    #[command(after_help = "Example:\n  reinit disk verify d-23jbf2v5m0123456789a --deep")]
+    Verify {
+        #[command(flatten)]
+        disk: OneDisk,
+        /// Read the whole disk back and compare it with its origin
+        #[arg(long)]
+        deep: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct OneDisk {
+    /// The disk's id
+    pub(crate) disk: String,
+    #[command(flatten)]
+    pub(crate) owner: AccountArg,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DiskCreateArgs {
+    /// The disk's size [default: that of the image or snapshot]
+    #[arg(long, required_unless_present_any = ["image", "snapshot"])]
+    pub(crate) size: Option<Size>,
+    /// Make it from this image
+    #[arg(long, value_name = "ID", conflicts_with = "snapshot")]
+    pub(crate) image: Option<String>,
+    /// Make it from this snapshot
+    #[arg(long, value_name = "ID")]
+    pub(crate) snapshot: Option<String>,
+    /// The disk's name
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+    /// The disk's category
+    #[arg(long)]
+    pub(crate) category: Option<String>,
+    #[command(flatten)]
+    pub(crate) owner: AccountArg,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum SnapshotCommand {
+    /// Snapshot a disk
+    #[command(
+        after_help = "Example:\n  reinit snapshot create d-23jbf2v5m0123456789a --name clean"
+    )]
+    Create {
+        #[command(flatten)]
+        disk: OneDisk,
+        /// The snapshot's name
+        #[arg(long)]
+        name: Option<String>,
+    },
+    /// List the snapshots
+    #[command(after_help = "Example:\n  reinit snapshot ls")]
+    Ls(AccountArg),
+    /// Delete a snapshot
+    #[command(after_help = "Example:\n  reinit snapshot rm s-23jbf2v5m0123456789a")]
+    Rm {
+        /// The snapshot's id
+        snapshot: String,
+        /// Also when disks were made from it: they can no longer be reset
+        #[arg(long)]
+        force: bool,
+        #[command(flatten)]
+        owner: AccountArg,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum InstanceCommand {
+    /// Make an instance with its disks
+    #[command(
+        after_help = "Example:\n  reinit instance create --image m-23jbf2v5m0123456789a --size 40G --data-disk 10G --data-disk 20G"
+    )]
+    Create(InstanceCreateArgs),
+    /// List the instances
+    #[command(after_help = "Example:\n  reinit instance ls")]
+    Ls(AccountArg),
+    /// Show one instance and its disks
+    #[command(after_help = "Example:\n  reinit instance show i-23jbf2v5m0123456789a")]
+    Show(OneInstance),
+    /// Start an instance: its disks open to clients
+    #[command(after_help = "Example:\n  reinit instance start i-23jbf2v5m0123456789a")]
+    Start(OneInstance),
+    /// Stop an instance: its disks are flushed and closed to clients
+    #[command(after_help = "Example:\n  reinit instance stop i-23jbf2v5m0123456789a")]
+    Stop {
+        #[command(flatten)]
+        instance: OneInstance,
+        /// Without waiting for the guest
+        #[arg(long)]
+        force: bool,
+    },
+    /// Delete a stopped instance and the disks that go with it
+    #[command(after_help = "Example:\n  reinit instance rm i-23jbf2v5m0123456789a")]
+    Rm {
+        #[command(flatten)]
+        instance: OneInstance,
+        /// Also a running one
+        #[arg(long)]
+        force: bool,
+    },
+    /// Lock an instance
+    #[command(
+        after_help = "Example:\n  reinit instance lock i-23jbf2v5m0123456789a --reason security"
+    )]
+    Lock {
+        #[command(flatten)]
+        instance: OneInstance,
+        /// Why
+        #[arg(long, value_enum)]
+        reason: LockReason,
+    },
+    /// Take the locks of an instance away
+    #[command(after_help = "Example:\n  reinit instance unlock i-23jbf2v5m0123456789a")]
+    Unlock(OneInstance),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct OneInstance {
+    /// The instance's id
+    pub(crate) instance: String,
+    #[command(flatten)]
+    pub(crate) owner: AccountArg,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct InstanceCreateArgs {
+    /// The image its system disk is made from
+    #[arg(long, value_name = "ID")]
+    pub(crate) image: String,
+    /// The size of its system disk [default: the image's]
+    #[arg(long)]
+    pub(crate) size: Option<Size>,
+    /// An empty data disk of this size; repeat for more
+    #[arg(long = "data-disk", value_name = "SIZE")]
+    pub(crate) data_disks: Vec<Size>,
+    /// The instance's name
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+    #[command(flatten)]
+    pub(crate) owner: AccountArg,
+}
+
+/// Why an instance is locked.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum LockReason {
+    /// Something is wrong with what it does
+    Security,
+    /// Something is owed
+    Financial,
+}
+
+#[derive(Debug, Args)]
+#[group(id = "what", required = true, multiple = false, args = ["disks", "instance", "tag"])]
+pub(crate) struct ResetArgs {
+    /// The disks
+    #[arg(value_name = "DISK")]
+    pub(crate) disks: Vec<String>,
+    /// Every disk of this instance
+    #[arg(long, value_name = "ID")]
+    pub(crate) instance: Option<String>,
+    /// Every disk with this tag
+    #[arg(long, value_name = "KEY=VALUE", value_parser = parse_tag)]
+    pub(crate) tag: Option<(String, String)>,
+    /// Stop the instances that run, and start them again afterwards
+    #[arg(long)]
+    pub(crate) cycle: bool,
+    /// Say what would be dropped and what stands in the way; change nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Read the disks back afterwards and compare them with their origin
+    #[arg(long, conflicts_with = "dry_run")]
+    pub(crate) verify: bool,
+    #[command(flatten)]
+    pub(crate) owner: AccountArg,
+}
+
+fn parse_tag(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.into(), value.into())),
+        _ => Err("a tag is KEY=VALUE".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    fn every_command(command: &clap::Command, check: &mut dyn FnMut(&clap::Command)) {
+        check(command);
+        command.get_subcommands().for_each(|below| every_command(below, check));
+    }
+
+    #[test]
+    fn every_command_has_an_example_and_no_clash() {
+        Cli::command().debug_assert();
+        every_command(&Cli::command(), &mut |command| {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(help.contains("Example"), "{} has no example", command.get_name());
+            assert!(help.contains("  reinit "), "{}'s example is no command", command.get_name());
+        });
+    }
+
+    #[test]
+    fn a_reset_names_disks_or_an_instance_or_a_tag_but_one_kind_only() {
+        let parse = |arguments: &[&str]| Cli::try_parse_from(arguments);
+        parse(&["reinit", "reset", "d-1", "d-2"]).unwrap();
+        parse(&["reinit", "reset", "--tag", "a=b", "--cycle"]).unwrap();
+        parse(&["reinit", "reset"]).unwrap_err();
+        parse(&["reinit", "reset", "d-1", "--instance", "i-1"]).unwrap_err();
+        parse(&["reinit", "reset", "--tag", "nothing"]).unwrap_err();
+    }
+}

@@ -1,0 +1,178 @@
+//! `disk`: make, look at, grow, attach, verify, delete.
+
+use serde_json::{Value, json};
+
+use crate::{
+    args::{AccountArg, DiskCommand, DiskCreateArgs, OneDisk},
+    control::{Control, text},
+    failure::Failure,
+    output::Report,
+    size::Size,
+};
+
+pub(crate) fn run(control: &Control, command: &DiskCommand) -> Result<Report, Failure> {
+    match command {
+        DiskCommand::Create(args) => create(control, args),
+        DiskCommand::Ls(owner) => list(control, owner),
+        DiskCommand::Show(disk) => show(control, disk),
+        DiskCommand::Resize { disk, size } => resize(control, disk, *size),
+        DiskCommand::Rm(disk) => act(control, "DeleteDisk", disk, None, "is deleted"),
+        DiskCommand::Attach { disk, instance } => {
+            act(control, "AttachDisk", disk, Some(instance), &format!("is attached to {instance}"))
+        }
+        DiskCommand::Detach(disk) => {
+            let instance = text(&details(control, &disk.owner, &disk.disk)?, "InstanceId");
+            act(
+                control,
+                "DetachDisk",
+                disk,
+                Some(&instance),
+                &format!("is detached from {instance}"),
+            )
+        }
+        DiskCommand::Verify { disk, deep } => verify(control, disk, *deep),
+    }
+}
+
+fn create(control: &Control, args: &DiskCreateArgs) -> Result<Report, Failure> {
+    let mut asked = args
+        .owner
+        .parameters()
+        .with_some("ImageId", args.image.as_ref())
+        .with_some("SnapshotId", args.snapshot.as_ref())
+        .with_some("DiskName", args.name.as_ref())
+        .with_some("DiskCategory", args.category.as_ref());
+    if let Some(size) = args.size {
+        asked = asked.with("Size", size.whole_gib("--size")?);
+    }
+    let made = control.call("CreateDisk", &asked)?;
+    let id = text(&made, "DiskId");
+    let told = format!("{id} is made; attach it to an instance to use it");
+    Ok(Report::done(made, vec![id], told))
+}
+
+fn list(control: &Control, owner: &AccountArg) -> Result<Report, Failure> {
+    let found = control.list("DescribeDisks", ["Disks", "Disk"], &owner.parameters())?;
+    let rows = found.iter().map(row).collect();
+    let header = ["DISK", "NAME", "STATUS", "TYPE", "SIZE", "INSTANCE", "FROM"];
+    Ok(Report::list(json!({ "Disks": found }), &header, rows))
+}
+
+fn row(disk: &Value) -> Vec<String> {
+    vec![
+        text(disk, "DiskId"),
+        text(disk, "DiskName"),
+        text(disk, "Status"),
+        text(disk, "Type"),
+        Size::of_gib(disk["Size"].as_u64().unwrap_or(0)).to_string(),
+        text(disk, "InstanceId"),
+        format!("{}{}", text(disk, "ImageId"), text(disk, "SourceSnapshotId")),
+    ]
+}
+
+/// The disks of an instance, the system disk first.
+pub(crate) fn of_instance(
+    control: &Control,
+    owner: &AccountArg,
+    instance: &str,
+) -> Result<Vec<Value>, Failure> {
+    let asked = owner.parameters().with("InstanceId", instance);
+    let mut disks = control.list("DescribeDisks", ["Disks", "Disk"], &asked)?;
+    disks.sort_by_key(|disk| (disk["Type"] != "system", text(disk, "Device")));
+    Ok(disks)
+}
+
+/// Everything the daemon knows of one disk.
+pub(crate) fn details(control: &Control, owner: &AccountArg, disk: &str) -> Result<Value, Failure> {
+    control.call("ShowDisk", &owner.parameters().with("DiskId", disk))
+}
+
+fn show(control: &Control, disk: &OneDisk) -> Result<Report, Failure> {
+    let mut shown = details(control, &disk.owner, &disk.disk)?;
+    if let Some(fields) = shown.as_object_mut() {
+        // A document is what the disk is, not which request asked.
+        fields.remove("RequestId");
+    }
+    shown["NbdUri"] = json!(control.nbd_uri(&disk.disk));
+    let written = shown["BytesWrittenSinceReset"].as_u64().unwrap_or(0);
+    let size = shown["SizeInBytes"].as_u64().unwrap_or(0);
+    let fields = [
+        ("Disk", text(&shown, "DiskId")),
+        ("Name", text(&shown, "DiskName")),
+        ("Status", text(&shown, "Status")),
+        ("Size", Size::new(size).to_string()),
+        ("Instance", text(&shown, "InstanceId")),
+        ("Goes back to", text(&shown, "Origin")),
+        ("Epoch", text(&shown, "Epoch")),
+        ("Written since the reset", Size::new(written).to_string()),
+        ("NBD while it is open", text(&shown, "NbdUri")),
+    ];
+    Ok(Report::fields(shown, &disk.disk, &fields))
+}
+
+fn resize(control: &Control, disk: &OneDisk, size: Size) -> Result<Report, Failure> {
+    let asked = disk.owner.parameters().with("DiskId", &disk.disk);
+    let answer =
+        control.call("ResizeDisk", &asked.with("NewSize", size.whole_gib("the new size")?))?;
+    let told = format!("{} has {size}; a running client sees it when it connects again", disk.disk);
+    Ok(Report::done(answer, vec![disk.disk.clone()], told))
+}
+
+fn act(
+    control: &Control,
+    action: &str,
+    disk: &OneDisk,
+    instance: Option<&str>,
+    done: &str,
+) -> Result<Report, Failure> {
+    let asked = disk.owner.parameters().with("DiskId", &disk.disk);
+    let answer = control.call(action, &asked.with_some("InstanceId", instance.as_ref()))?;
+    Ok(Report::done(answer, vec![disk.disk.clone()], format!("{} {done}", disk.disk)))
+}
+
+fn verify(control: &Control, disk: &OneDisk, deep: bool) -> Result<Report, Failure> {
+    let mut verified = verification(control, &disk.owner, &disk.disk, deep)?;
+    if let Some(fields) = verified.as_object_mut() {
+        fields.remove("RequestId");
+    }
+    let how = if deep {
+        "every byte was read and compared"
+    } else {
+        "nothing was written since its last reset"
+    };
+    let told = format!("{} is in its initial state: {how}", disk.disk);
+    Ok(Report::done(verified, vec![disk.disk.clone()], told))
+}
+
+/// Proof that a disk is in its initial state; what differs is a failure.
+pub(crate) fn verification(
+    control: &Control,
+    owner: &AccountArg,
+    disk: &str,
+    deep: bool,
+) -> Result<Value, Failure> {
+    let asked = owner.parameters().with("DiskId", disk).with("Deep", deep);
+    let verified = control.call("VerifyDisk", &asked)?;
+    if verified["InInitialState"] == true {
+        return Ok(verified);
+    }
+    Err(Failure {
+        code: "DiskDiffers".into(),
+        message: format!(
+            "{disk} is not in its initial state: {}; reset it",
+            differences(&verified)
+        ),
+        request_id: text(&verified, "RequestId"),
+    })
+}
+
+fn differences(verified: &Value) -> String {
+    let ranges = verified["DiffersAt"]["Range"].as_array();
+    let told: Vec<String> = ranges
+        .into_iter()
+        .flatten()
+        .take(3)
+        .map(|range| format!("{} bytes at {}", text(range, "Length"), text(range, "Offset")))
+        .collect();
+    if told.is_empty() { "it was written to since its last reset".into() } else { told.join(", ") }
+}

@@ -1,0 +1,64 @@
+//! `key`: access keys of the HTTP API.
+
+use serde_json::json;
+
+use crate::{
+    args::{KeyCommand, Role},
+    control::{Control, Parameters, text},
+    failure::Failure,
+    output::Report,
+};
+
+pub(crate) fn run(control: &Control, command: &KeyCommand) -> Result<Report, Failure> {
+    match command {
+        KeyCommand::Create { account, role, expires } => {
+            let asked = Parameters::new()
+                .with("Account", account)
+                .with("Role", role.name())
+                .with_some("ExpireTime", expires.as_ref());
+            let made = control.call("CreateAccessKey", &asked)?;
+            let id = text(&made, "AccessKeyId");
+            let fields = [
+                ("Access key id", id.clone()),
+                ("Secret", format!("{}  (shown this once)", text(&made, "AccessKeySecret"))),
+                ("Account", text(&made, "Account")),
+                ("Role", role.name().to_owned()),
+            ];
+            Ok(Report::fields(made, &id, &fields))
+        }
+        KeyCommand::Ls => list(control),
+        KeyCommand::Disable { access_key } => {
+            change(control, "DisableAccessKey", access_key, "is refused from now on")
+        }
+        KeyCommand::Rm { access_key } => {
+            change(control, "DeleteAccessKey", access_key, "is removed")
+        }
+    }
+}
+
+fn list(control: &Control) -> Result<Report, Failure> {
+    let keys =
+        control.call("ListAccessKeys", &Parameters::new())?["AccessKeys"]["AccessKey"].clone();
+    let rows = keys.as_array().into_iter().flatten().map(|key| {
+        ["AccessKeyId", "Account", "Role", "Status", "ExpireTime"]
+            .map(|field| text(key, field))
+            .into()
+    });
+    let header = ["ACCESS KEY ID", "ACCOUNT", "ROLE", "STATUS", "EXPIRES"];
+    Ok(Report::list(json!({ "AccessKeys": keys }), &header, rows.collect()))
+}
+
+fn change(control: &Control, action: &str, key: &str, what: &str) -> Result<Report, Failure> {
+    let answer = control.call(action, &Parameters::new().with("AccessKeyId", key))?;
+    Ok(Report::done(answer, vec![key.into()], format!("{key} {what}")))
+}
+
+impl Role {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::Read => "read",
+            Self::Reset => "reset",
+        }
+    }
+}

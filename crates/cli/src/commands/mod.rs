@@ -1,0 +1,13 @@
+//! One file per noun: what the daemon is asked, and how its answer is told.
+
+pub(crate) mod account;
+pub(crate) mod demo;
+pub(crate) mod disk;
+pub(crate) mod image;
+pub(crate) mod init;
+pub(crate) mod instance;
+pub(crate) mod key;
+pub(crate) mod manual;
+pub(crate) mod reset;
+pub(crate) mod serve;
+pub(crate) mod snapshot;

@@ -1,0 +1,62 @@
+//! `serve`: the daemon, from its start to its orderly end.
+//!
+//! What must always hold: one JSON line on standard output when everything is ready, and nothing else there; the first
+//! SIGTERM or SIGINT ends it in order, a second one at once.
+
+use std::{io, process};
+
+use anyhow::Context as _;
+use serde_json::json;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+use crate::{
+    args::ServeArgs, config::Config, daemon::Daemon, failure::Failure, output, output::Report,
+    places::Places,
+};
+
+pub(crate) fn run(places: &Places, args: &ServeArgs) -> Result<Report, Failure> {
+    let config = Config::load(&places.config(), args)?;
+    log("info");
+    let daemon = Daemon::start(places, config)?;
+    output::document(&daemon.ready_line());
+    wait_for_end(&daemon)?;
+    tracing::info!("ending: requests under way are finished, disks are flushed");
+    daemon.stop()?;
+    Ok(Report::silent())
+}
+
+/// The log goes to standard error; `REINIT_LOG` says what is in it, such as `debug` or `nbd_server=trace`.
+pub(crate) fn log(default: &str) {
+    let filter = EnvFilter::try_from_env("REINIT_LOG").unwrap_or_else(|_| EnvFilter::new(default));
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    // Already set when the demo runs a daemon of its own.
+    let _ = subscriber.with_ansi(false).try_init();
+}
+
+fn wait_for_end(daemon: &Daemon) -> Result<(), Failure> {
+    let _inside = daemon.runtime().enter();
+    let watch = |kind: SignalKind| signal(kind).context("watching for signals");
+    let (mut term, mut int) = (watch(SignalKind::terminate())?, watch(SignalKind::interrupt())?);
+    daemon.runtime().block_on(either(&mut term, &mut int));
+    daemon.runtime().spawn(async move {
+        either(&mut term, &mut int).await;
+        // Asked twice: what was answered is durable already, the rest may go.
+        process::exit(1);
+    });
+    Ok(())
+}
+
+async fn either(first: &mut Signal, second: &mut Signal) {
+    tokio::select! {
+        _ = first.recv() => {}
+        _ = second.recv() => {}
+    }
+}
+
+impl Report {
+    /// Nothing to say: everything was said on the way.
+    fn silent() -> Self {
+        Self::done(json!(null), Vec::new(), "")
+    }
+}

@@ -1,0 +1,186 @@
+//! What the operator set: `STORE/reinit.toml`, below the environment, below the flags.
+//!
+//! What must always hold: every key is optional, an unknown key is refused by its name, and a value that cannot be
+//! meant is refused before anything is opened.
+//! Left to others: the environment and the flags (`args`, through clap), what the settings do (`cloud`).
+
+use std::{
+    fs, io,
+    net::{Ipv4Addr, SocketAddr},
+    path::Path,
+};
+
+use cloud::Settings;
+use jiff::Timestamp;
+use serde::{Deserialize, Deserializer};
+
+use crate::{args::ServeArgs, failure::Failure, size::Size};
+
+/// Where HTTP is served when nobody says otherwise.
+const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 8520);
+
+/// What the daemon runs with.
+#[derive(Debug)]
+pub(crate) struct Config {
+    pub(crate) listen: SocketAddr,
+    pub(crate) nbd_listen: Option<SocketAddr>,
+    pub(crate) settings: Settings,
+}
+
+/// `reinit.toml`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ConfigFile {
+    /// Where HTTP is served.
+    listen: Option<SocketAddr>,
+    /// Where NBD is served on TCP as well.
+    nbd_listen: Option<SocketAddr>,
+    /// The region, as shown to clients.
+    region: Option<String>,
+    /// Its zones; the first is the default.
+    zones: Option<Vec<String>>,
+    /// The smallest system disk; whole GiB.
+    #[serde(default, deserialize_with = "size")]
+    minimum_system_disk: Option<Size>,
+    /// The most bytes a second that the hashing of one snapshot reads.
+    #[serde(default, deserialize_with = "size")]
+    hash_bandwidth: Option<Size>,
+    /// Snapshots from before are too old to reset a disk to, once it was detached.
+    snapshot_cutoff: Option<Timestamp>,
+}
+
+impl Config {
+    /// The flags (clap has laid them over the environment) over the file over the defaults.
+    pub(crate) fn load(path: &Path, flags: &ServeArgs) -> Result<Self, Failure> {
+        Self::merge(ConfigFile::read(path)?, flags).map_err(|why| refused(path, why))
+    }
+
+    /// A daemon nobody but this machine reaches, on ports nobody else uses.
+    pub(crate) fn for_demo() -> Self {
+        let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        Self { listen, nbd_listen: None, settings: Settings::default() }
+    }
+
+    fn merge(file: ConfigFile, flags: &ServeArgs) -> Result<Self, String> {
+        let mut settings = Settings::default();
+        if let Some(region) = file.region {
+            settings.region = region;
+        }
+        if let Some(zones) = file.zones {
+            if zones.is_empty() {
+                return Err("zones names no zone; give one at least, or leave the key out".into());
+            }
+            settings.zones = zones;
+        }
+        if let Some(size) = file.minimum_system_disk {
+            settings.minimum_system_disk_gib = whole_gib(size)?;
+        }
+        if let Some(bandwidth) = file.hash_bandwidth {
+            if bandwidth.bytes() == 0 {
+                return Err("hash_bandwidth is 0, so that no snapshot would ever be done; leave the key out for no limit".into());
+            }
+            settings.hash_bandwidth = Some(bandwidth.bytes());
+        }
+        if let Some(cutoff) = file.snapshot_cutoff {
+            settings.snapshot_cutoff = cutoff;
+        }
+        Ok(Self {
+            listen: flags.listen.or(file.listen).unwrap_or(DEFAULT_LISTEN),
+            nbd_listen: flags.nbd_listen.or(file.nbd_listen),
+            settings,
+        })
+    }
+}
+
+impl ConfigFile {
+    fn read(path: &Path) -> Result<Self, Failure> {
+        match fs::read_to_string(path) {
+            // The first line of the message names the key or the place; the rest is a drawing of it.
+            Ok(text) => toml::from_str(&text).map_err(|error| refused(path, error.message())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
+            Err(error) => Err(refused(path, error)),
+        }
+    }
+}
+
+fn refused(path: &Path, why: impl std::fmt::Display) -> Failure {
+    Failure::local("InvalidConfig", format!("{}: {why}", path.display()))
+}
+
+fn whole_gib(size: Size) -> Result<u64, String> {
+    let gib = size.bytes() >> 30;
+    if gib << 30 == size.bytes() && gib > 0 {
+        Ok(gib)
+    } else {
+        Err("minimum_system_disk must be whole GiB, such as \"20G\"".into())
+    }
+}
+
+/// A size as text (`"100M"`) or as a number of bytes.
+fn size<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Size>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Either {
+        Bytes(u64),
+        Text(String),
+    }
+    match Either::deserialize(from)? {
+        Either::Bytes(bytes) => Ok(Some(Size::new(bytes))),
+        Either::Text(text) => text.parse().map(Some).map_err(serde::de::Error::custom),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(text: &str, flags: &ServeArgs) -> Result<Config, Failure> {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("reinit.toml");
+        fs::write(&path, text).unwrap();
+        Config::load(&path, flags)
+    }
+
+    #[test]
+    fn flags_win_over_the_file_and_the_file_over_the_defaults() {
+        let flags = ServeArgs { listen: Some("127.0.0.1:1".parse().unwrap()), nbd_listen: None };
+        let config = load("listen = '127.0.0.1:2'\nnbd_listen = '127.0.0.1:3'", &flags).unwrap();
+        assert_eq!(config.listen.port(), 1);
+        assert_eq!(config.nbd_listen.unwrap().port(), 3);
+        assert_eq!(load("", &ServeArgs::default()).unwrap().listen, DEFAULT_LISTEN);
+    }
+
+    #[test]
+    fn every_key_arrives_in_the_settings() {
+        let text = "region = 'r'\nzones = ['r-a']\nminimum_system_disk = '20G'\nhash_bandwidth = 1000\n\
+                    snapshot_cutoff = '2020-01-01T00:00:00Z'";
+        let settings = load(text, &ServeArgs::default()).unwrap().settings;
+        assert_eq!(settings.region, "r");
+        assert_eq!(settings.zones, ["r-a"]);
+        assert_eq!(settings.minimum_system_disk_gib, 20);
+        assert_eq!(settings.hash_bandwidth, Some(1000));
+        assert_eq!(settings.snapshot_cutoff.to_string(), "2020-01-01T00:00:00Z");
+    }
+
+    #[test]
+    fn what_cannot_be_meant_is_refused_by_name_in_one_line() {
+        for (text, named) in [
+            ("hash_bandwith = 1", "hash_bandwith"),
+            ("hash_bandwidth = 0", "hash_bandwidth"),
+            ("hash_bandwidth = -1", "hash_bandwidth"),
+            ("minimum_system_disk = '100M'", "minimum_system_disk"),
+            ("zones = []", "zones"),
+            ("listen = 'nowhere'", "socket address"),
+            ("listen = ", "reinit.toml"),
+        ] {
+            let failure = load(text, &ServeArgs::default()).unwrap_err();
+            assert!(failure.message.contains(named), "{text}: {}", failure.message);
+            assert!(!failure.message.contains('\n'), "{text}");
+        }
+    }
+
+    #[test]
+    fn no_file_is_fine() {
+        Config::load(Path::new("/nonexistent/reinit.toml"), &ServeArgs::default()).unwrap();
+    }
+}

@@ -1,0 +1,105 @@
+//! Where things are: the store's directory and the names in it.
+//!
+//! What must always hold: a socket path that the system cannot take is refused here, with the reason.
+
+use std::{
+    env,
+    path::{Path, PathBuf},
+};
+
+use crate::failure::Failure;
+
+/// The longest path of a unix socket on Linux: 108 bytes with the closing zero.
+const LONGEST_SOCKET_PATH: usize = 107;
+
+/// A store's directory and the names in it.
+#[derive(Clone, Debug)]
+pub(crate) struct Places {
+    store: PathBuf,
+}
+
+impl Places {
+    /// The directory asked for, or the default one of this user.
+    pub(crate) fn new(asked: Option<&Path>) -> Result<Self, Failure> {
+        match asked {
+            Some(store) => Ok(Self { store: store.to_owned() }),
+            None => Ok(Self { store: default_store()? }),
+        }
+    }
+
+    pub(crate) fn store(&self) -> &Path {
+        &self.store
+    }
+
+    pub(crate) fn config(&self) -> PathBuf {
+        self.store.join("reinit.toml")
+    }
+
+    pub(crate) fn catalog(&self) -> PathBuf {
+        self.store.join("catalog")
+    }
+
+    pub(crate) fn secret_key(&self) -> PathBuf {
+        self.store.join("secret.key")
+    }
+
+    pub(crate) fn run(&self) -> PathBuf {
+        self.store.join("run")
+    }
+
+    pub(crate) fn control_socket(&self) -> PathBuf {
+        self.run().join("control.sock")
+    }
+
+    pub(crate) fn nbd_socket(&self) -> PathBuf {
+        self.run().join("nbd.sock")
+    }
+
+    /// The sockets must have names the system takes; everything else may lie as deep as it likes.
+    pub(crate) fn check_sockets(&self) -> Result<(), Failure> {
+        let socket = self.control_socket();
+        let length = socket.as_os_str().len();
+        if length <= LONGEST_SOCKET_PATH {
+            return Ok(());
+        }
+        let most = LONGEST_SOCKET_PATH - "/run/control.sock".len();
+        Err(Failure::local(
+            "StorePathTooLong",
+            format!(
+                "the store's path {} has {} bytes, but its sockets allow {most} at most; use a shorter path or a symbolic link",
+                self.store.display(),
+                self.store.as_os_str().len(),
+            ),
+        ))
+    }
+}
+
+fn default_store() -> Result<PathBuf, Failure> {
+    if rustix::process::geteuid().is_root() {
+        return Ok("/var/lib/reinit".into());
+    }
+    if let Some(data) = env::var_os("XDG_DATA_HOME").filter(|data| Path::new(data).is_absolute()) {
+        return Ok(Path::new(&data).join("reinit"));
+    }
+    match env::var_os("HOME").filter(|home| !home.is_empty()) {
+        Some(home) => Ok(Path::new(&home).join(".local/share/reinit")),
+        None => Err(Failure::local(
+            "NoStore",
+            "no HOME to put a store into; give --store DIR or set REINIT_STORE",
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_too_deep_for_sockets_is_refused_with_the_limit() {
+        let fits = format!("/{}", "a".repeat(LONGEST_SOCKET_PATH - "/run/control.sock".len() - 1));
+        Places::new(Some(Path::new(&fits))).unwrap().check_sockets().unwrap();
+        let failure =
+            Places::new(Some(Path::new(&format!("{fits}a")))).unwrap().check_sockets().unwrap_err();
+        assert!(failure.message.contains("90 at most"), "{}", failure.message);
+    }
+}
