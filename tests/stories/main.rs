@@ -1,0 +1,18 @@
+//! The user stories, one module each, told through the command line, signed HTTP and NBD alone.
+//!
+//! The judges are QEMU's own tools and the official SDKs. `bash tests/run` installs what they need.
+
+#![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test, helpers included")]
+
+mod bad_starts;
+mod crashes;
+mod demo;
+mod documents;
+mod growth;
+mod image_to_reset;
+mod manners;
+mod official_sdks;
+mod operators;
+mod origins;
+mod refusals;
+mod restarts;
