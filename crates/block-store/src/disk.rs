@@ -29,7 +29,7 @@ use crate::{
     error::StoreError,
     geometry::CLUSTER_BLOCKS,
     head::{Below, Head, OpenedHead, Position},
-    id::EpochTag,
+    id::{EpochTag, LayerId},
     layer_files::{self, Mark},
     ledger::Slot,
     ledger_record::{DiskRecord, SlotState},
@@ -239,6 +239,13 @@ impl Generation {
         self.layers.as_ref()?.head.get()
     }
 
+    /// The open chain of the base, if the disk stands on this one now: the usual case of a reset,
+    /// in which nobody waits for files that others open.
+    pub(crate) fn open_base(&self, base: Option<LayerId>) -> Option<Arc<Chain>> {
+        let open = self.layers.as_ref()?.base.as_ref()?;
+        (Some(open.layer()) == base).then(|| open.clone())
+    }
+
     /// What the ledger should say.
     pub(crate) fn wanted_record(&self) -> DiskRecord {
         let head = match &self.layers {
@@ -346,11 +353,12 @@ impl DiskHandle {
         }
     }
 
-    /// Whether zeroing the stretch changes nothing: no head, nothing below.
+    /// Whether zeroing the stretch changes nothing: it is empty, or there is no head and nothing
+    /// below.
     fn is_hole(state: &Generation, range: ByteRange) -> Result<bool, DeviceError> {
         let layers = state.open_layers()?;
         let below = layers.base.as_ref().map_or(0, |base| base.size());
-        Ok(layers.head.get().is_none() && below <= range.start())
+        Ok(range.is_empty() || (layers.head.get().is_none() && below <= range.start()))
     }
 }
 
@@ -377,8 +385,10 @@ impl BlockDevice for DiskHandle {
         durability: Durability,
     ) -> Result<(), DeviceError> {
         let state = self.enter()?;
-        ByteRange::checked(offset, ByteLength::of(data), state.size())?;
-        self.head(&state)?.write(&state.below()?, offset.get(), data)?;
+        let range = ByteRange::checked(offset, ByteLength::of(data), state.size())?;
+        if !range.is_empty() {
+            self.head(&state)?.write(&state.below()?, offset.get(), data)?;
+        }
         self.harden(&state, durability)
     }
 

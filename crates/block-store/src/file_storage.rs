@@ -53,8 +53,18 @@ impl FileStorage {
     fn open_file(&self, path: &str, flags: OFlags) -> io::Result<File> {
         // NONBLOCK: a FIFO planted in the store must not hang the open.
         let file = self.open_beneath(path, OFlags::RDWR | OFlags::NONBLOCK | flags)?;
-        if FileType::from_raw_mode(fs::fstat(&file)?.st_mode) != FileType::RegularFile {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "not a regular file"));
+        let found = fs::fstat(&file)?;
+        let refuse = |what| Err(io::Error::new(io::ErrorKind::InvalidData, what));
+        if FileType::from_raw_mode(found.st_mode) != FileType::RegularFile {
+            return refuse("not a regular file");
+        }
+        if found.st_nlink != 1 {
+            return refuse("a file with several names, which somebody else may change");
+        }
+        if ![fs::fstat(&self.root)?.st_uid, rustix::process::geteuid().as_raw()]
+            .contains(&found.st_uid)
+        {
+            return refuse("a file of another owner");
         }
         Ok(File::from(file))
     }

@@ -46,7 +46,7 @@ pub(crate) struct Head {
     map: ClusterMap,
     clusters: [Mutex<()>; 64],
     /// Clusters whose live word may differ from the durable one.
-    changed: Mutex<Vec<ClusterIndex>>,
+    changed: Mutex<ChangedList>,
     /// Shared with the head this one was mapped anew from: there is one truth about the header.
     header: Arc<Mutex<StoredHeader>>,
     pub(crate) rounds: Rounds,
@@ -107,7 +107,7 @@ impl Head {
             files,
             map,
             clusters: [const { Mutex::new(()) }; 64],
-            changed: Mutex::new(Vec::new()),
+            changed: Mutex::default(),
             header,
             rounds: Rounds::default(),
             poison,
@@ -285,20 +285,17 @@ impl Head {
 
     /// Takes the changed list, sorted and without doubles.
     pub(crate) fn take_changed(&self) -> Vec<ClusterIndex> {
-        let mut changed = std::mem::take(&mut *self.changed.lock());
-        changed.sort_unstable();
-        changed.dedup();
-        changed
+        self.changed.lock().take()
     }
 
     /// Puts the list of a failed round back.
     pub(crate) fn put_back_changed(&self, list: Vec<ClusterIndex>) {
-        self.changed.lock().extend(list);
+        self.changed.lock().clusters.extend(list);
     }
 
     /// Begins a new epoch: what changed before no longer matters. No I/O is running.
     pub(crate) fn forget_changes(&self) {
-        self.changed.lock().clear();
+        self.changed.lock().clusters.clear();
     }
 
     /// Changes the header durably.
@@ -394,6 +391,38 @@ pub(crate) struct Position {
     pub(crate) epoch: Epoch,
     pub(crate) parent: Option<LayerId>,
     pub(crate) ledger_sequence: u64,
+}
+
+/// A list of changed clusters that stays within twice what it must hold, whatever a client that
+/// never flushes does.
+#[derive(Debug, Default)]
+struct ChangedList {
+    clusters: Vec<ClusterIndex>,
+    /// How long it may become before doubles are looked for.
+    bound: usize,
+}
+
+impl ChangedList {
+    const SMALLEST_BOUND: usize = 64 << 10;
+
+    fn push(&mut self, cluster: ClusterIndex) {
+        self.clusters.push(cluster);
+        if self.clusters.len() > self.bound.max(Self::SMALLEST_BOUND) {
+            self.tidy();
+            self.bound = 2 * self.clusters.len();
+        }
+    }
+
+    fn take(&mut self) -> Vec<ClusterIndex> {
+        self.tidy();
+        self.bound = 0;
+        std::mem::take(&mut self.clusters)
+    }
+
+    fn tidy(&mut self) {
+        self.clusters.sort_unstable();
+        self.clusters.dedup();
+    }
 }
 
 /// What opening the layer that a ledger record names as head found.

@@ -11,6 +11,8 @@
 
 use std::{io, sync::Arc};
 
+use block_device::CLUSTER;
+
 use crate::{
     error::StoreError,
     header::{Header, LayerKind, LayerLabel, LayerState, StoredHeader},
@@ -102,10 +104,9 @@ impl LayerFiles {
                 io::ErrorKind::NotFound => {
                     StoreError::damaged(format!("layer {layer}"), format!("its {name} is missing"))
                 }
-                io::ErrorKind::InvalidData => StoreError::damaged(
-                    format!("layer {layer}"),
-                    format!("its {name} is not a regular file"),
-                ),
+                io::ErrorKind::InvalidData => {
+                    StoreError::damaged(format!("layer {layer}"), format!("its {name} is {error}"))
+                }
                 _ => StoreError::io(format!("opening the {name} of layer {layer}"))(error),
             })
         };
@@ -184,14 +185,6 @@ pub(crate) fn unmark(storage: &dyn Storage, layer: LayerId, mark: Mark) -> Resul
         .map_err(StoreError::io(format!("unmarking layer {layer}")))
 }
 
-/// Removes a layer that nobody uses: first its name, then its space in steps.
-pub(crate) fn remove(storage: &dyn Storage, layer: LayerId) -> Result<(), StoreError> {
-    if let Some(remains) = take_name(storage, layer)? {
-        remove_remains(storage, &remains);
-    }
-    Ok(())
-}
-
 /// Takes the name of a layer away, durably, and answers what its directory is called now.
 pub(crate) fn take_name(
     storage: &dyn Storage,
@@ -199,34 +192,37 @@ pub(crate) fn take_name(
 ) -> Result<Option<String>, StoreError> {
     let remains = format!("{LAYERS}/{layer}.old");
     let renamed = match storage.rename(&directory_of(layer), &remains) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        other => other,
+        // Perhaps by a killed process, and not durable yet.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        other => other.map(|()| Some(remains)),
     };
     renamed
-        .and_then(|()| storage.sync_dir(LAYERS))
-        .map_err(StoreError::io(format!("removing layer {layer}")))?;
-    Ok(Some(remains))
+        .and_then(|remains| storage.sync_dir(LAYERS).map(|()| remains))
+        .map_err(StoreError::io(format!("removing layer {layer}")))
 }
 
-/// Gives the space of a directory that is no layer back, and removes it.
-pub(crate) fn remove_remains(storage: &dyn Storage, directory: &str) {
-    give_back_in_steps(storage, directory);
-    remove_tree(storage, directory);
-}
-
-/// Punches a dead layer's data bit by bit: freeing much at once stalls others on a file system
-/// that discards.
-fn give_back_in_steps(storage: &dyn Storage, directory: &str) {
-    let Ok(data) = storage.open(&format!("{directory}/data")) else { return };
-    let mut from = 0;
-    while let Ok(Some(held)) = data.next_data(from) {
-        let step = held.start..held.end.min(held.start + STEP);
-        from = step.end;
-        if data.punch_hole(step).is_err() {
-            return;
-        }
-        std::thread::sleep(std::time::Duration::from_millis(1));
+/// Gives a part of the space of a directory that is no layer back, and removes it when there is
+/// nothing left; answers whether it did. Freeing much at once stalls others on a file system that
+/// discards.
+pub(crate) fn remove_a_part(storage: &dyn Storage, directory: &str) -> bool {
+    if storage
+        .open(&format!("{directory}/data"))
+        .and_then(|data| punch_a_part(&*data))
+        .is_ok_and(|more| more)
+    {
+        return false;
     }
+    remove_tree(storage, directory);
+    true
+}
+
+/// Punches the first stretch that holds data, and answers whether there may be more. Where a file
+/// system does not make a hole of it, there is no use in going on.
+fn punch_a_part(data: &dyn StorageFile) -> io::Result<bool> {
+    let Some(held) = data.next_data(0)? else { return Ok(false) };
+    let end = held.end.min(held.start + STEP).next_multiple_of(CLUSTER);
+    data.punch_hole(held.start..end)?;
+    Ok(data.next_data(0)?.is_some_and(|next| next.start > held.start))
 }
 
 /// Removes a layer's directory under whatever name; what cannot be removed is left to the next

@@ -36,7 +36,8 @@ impl MappedWords {
         // SAFETY: `map_copy` demands that nobody changes the file in a way that breaks the
         // slices it hands out. We turn it into a raw map at once and never make a slice: all
         // access is atomic (invariant 1), so a change of the file is only a change of values.
-        let map = unsafe { MmapOptions::new().len(length).map_copy(file)? };
+        // No swap is reserved: a map is as long as its disk is large, and mostly never touched.
+        let map = unsafe { MmapOptions::new().len(length).no_reserve_swap().map_copy(file)? };
         Ok(Self { map: map.into(), writable: true })
     }
 

@@ -123,6 +123,11 @@ fn bring_to_life(shared: &Shared, slot: Slot, record: DiskRecord) -> Result<(), 
 fn settle_layers(shared: &Shared, named: &Named, settled: &mut Settled) -> Result<(), StoreError> {
     let (heads, mut used) = used_by_disks(shared);
     let mut unnamed = Vec::new();
+    // What a killed process renamed is durable before anything in it is removed.
+    shared
+        .storage
+        .sync_dir(layer_files::LAYERS)
+        .map_err(StoreError::io("syncing the directory of layers"))?;
     for entry in layer_files::entries(&*shared.storage)? {
         match entry {
             Entry::Remains(directory) => {

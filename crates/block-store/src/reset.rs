@@ -118,7 +118,11 @@ impl<'r> Target<'r> {
         let disk = shared.disk(&reset.disk)?;
         // Pinned first: a layer that is being removed is not opened.
         let pin = shared.pin_base(reset.base)?;
-        Ok(Self { disk, reset, pin, base: shared.open_base(reset.base)? })
+        let base = match disk.state.read().open_base(reset.base) {
+            Some(base) => Some(base),
+            None => shared.open_base(reset.base)?,
+        };
+        Ok(Self { disk, reset, pin, base })
     }
 }
 

@@ -17,6 +17,8 @@ use block_device::DiskId;
 use crate::{
     disk::{Disk, DiskLayers, Generation},
     error::{CommitError, SnapshotError, StoreError},
+    geometry::Geometry,
+    head::Head,
     header::{LayerLabel, LayerState},
     id::LayerId,
     layer_files::{self, Mark},
@@ -120,22 +122,28 @@ fn seal(
     Ok(Some(layer))
 }
 
-fn seal_files(
-    head: &crate::head::Head,
-    state: &Generation,
-    label: LayerLabel,
-) -> Result<(), StoreError> {
+/// Marks the head sealed, durably.
+fn seal_files(head: &Head, state: &Generation, label: LayerLabel) -> Result<(), StoreError> {
     let record = &state.record;
-    // Growing that was cut short left the files longer than the disk.
-    head.data()
-        .set_len(record.geometry.size())
-        .and_then(|()| head.data().sync_data())
-        .map_err(StoreError::io(format!("sealing layer {}", head.layer())))?;
+    cut_to_size(head, record.geometry)?;
     head.change_header(|header| {
         header.state = LayerState::Sealed;
         header.label = label;
         header.parent = record.base;
         header.epoch = record.epoch;
-        header.geometry = record.geometry;
     })
+}
+
+/// Growing that was cut short leaves a head larger than its disk; a sealed layer is exact. The
+/// header first: the files of a head may be longer than it says, never shorter.
+fn cut_to_size(head: &Head, geometry: Geometry) -> Result<(), StoreError> {
+    if head.header().geometry != geometry {
+        head.change_header(|header| header.geometry = geometry)?;
+    }
+    let (data, size) = (head.data(), geometry.size());
+    let cut = data.length().and_then(|length| match length == size {
+        true => Ok(()),
+        false => data.set_len(size).and_then(|()| data.sync_data()),
+    });
+    cut.map_err(StoreError::io(format!("sealing layer {}", head.layer())))
 }

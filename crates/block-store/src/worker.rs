@@ -5,7 +5,7 @@
 //! Left to others: what must happen before an answer.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{HashMap, HashSet, VecDeque},
     sync::{Arc, mpsc},
     thread::{self, JoinHandle},
     time::{Duration, Instant},
@@ -27,6 +27,9 @@ const HEADER_LAG: Duration = Duration::from_millis(50);
 
 /// How long until a layer that was still open is looked at again.
 const COLLECT_AGAIN: Duration = Duration::from_secs(1);
+
+/// How long until the next part of a dead layer's space is given back.
+const BETWEEN_PARTS: Duration = Duration::from_millis(1);
 
 /// Something to do later.
 #[derive(Debug)]
@@ -54,7 +57,7 @@ pub(crate) fn start(
 ) -> Result<JoinHandle<()>, StoreError> {
     thread::Builder::new()
         .name("reinit-worker".into())
-        .spawn(move || Worker { shared, late: HashMap::new(), open: HashSet::new() }.run(&jobs))
+        .spawn(move || Worker::new(shared).run(&jobs))
         .map_err(StoreError::io("starting the worker thread"))
 }
 
@@ -63,6 +66,8 @@ struct Worker {
     late: HashMap<LayerId, Refresh>,
     /// Layers that nothing names, and that somebody had open when they were looked at.
     open: HashSet<LayerId>,
+    /// Directories whose space is given back whenever there is nothing else to do.
+    remains: VecDeque<String>,
 }
 
 struct Refresh {
@@ -72,15 +77,26 @@ struct Refresh {
 }
 
 impl Worker {
+    fn new(shared: Arc<Shared>) -> Self {
+        let (late, open, remains) = (HashMap::new(), HashSet::new(), VecDeque::new());
+        Self { shared, late, open, remains }
+    }
+
     fn run(mut self, jobs: &mpsc::Receiver<Job>) {
         loop {
             match self.next_job(jobs) {
                 Ok(Job::Stop) | Err(mpsc::RecvTimeoutError::Disconnected) => break,
                 Ok(Job::Barrier(done)) => {
                     self.refresh_headers(Instant::now() + HEADER_LAG);
+                    while !self.remains.is_empty() {
+                        self.remove_a_part();
+                    }
                     let _ = done.send(());
                 }
                 Ok(job) => self.do_job(job),
+                Err(mpsc::RecvTimeoutError::Timeout) if !self.remains.is_empty() => {
+                    self.remove_a_part();
+                }
                 Err(mpsc::RecvTimeoutError::Timeout) => {
                     for layer in std::mem::take(&mut self.open) {
                         self.do_job(Job::Collect(layer));
@@ -93,6 +109,9 @@ impl Worker {
     }
 
     fn next_job(&self, jobs: &mpsc::Receiver<Job>) -> Result<Job, mpsc::RecvTimeoutError> {
+        if !self.remains.is_empty() {
+            return jobs.recv_timeout(BETWEEN_PARTS);
+        }
         match (self.late.is_empty(), self.open.is_empty()) {
             (true, true) => jobs.recv().map_err(|_| mpsc::RecvTimeoutError::Disconnected),
             (true, false) => jobs.recv_timeout(COLLECT_AGAIN),
@@ -114,15 +133,30 @@ impl Worker {
                 let storage = &*self.shared.storage;
                 log(layer_files::unmark(storage, layer, Mark::Unfinished));
             }
-            Job::RemoveHead(layer) => log(layer_files::remove(&*self.shared.storage, layer)),
-            Job::RemoveRemains(directory) => {
-                layer_files::remove_remains(&*self.shared.storage, &directory);
+            Job::RemoveHead(layer) => {
+                let outcome = self.remove(layer);
+                log(outcome);
             }
+            Job::RemoveRemains(directory) => self.remains.push_back(directory),
             Job::Collect(layer) => {
                 let outcome = self.collect(layer);
                 log(outcome);
             }
             Job::Barrier(_) | Job::Stop => {}
+        }
+    }
+
+    /// Takes a layer's name away; its space is given back when there is nothing else to do.
+    fn remove(&mut self, layer: LayerId) -> Result<(), StoreError> {
+        self.remains.extend(layer_files::take_name(&*self.shared.storage, layer)?);
+        Ok(())
+    }
+
+    fn remove_a_part(&mut self) {
+        if let Some(directory) = self.remains.front()
+            && layer_files::remove_a_part(&*self.shared.storage, directory)
+        {
+            self.remains.pop_front();
         }
     }
 
@@ -138,7 +172,7 @@ impl Worker {
 
     /// Removes a sealed layer unless somebody needs it.
     fn collect(&mut self, layer: LayerId) -> Result<(), StoreError> {
-        let shared = &self.shared;
+        let shared = self.shared.clone();
         if !shared.names.begin_removal(layer) {
             return Ok(());
         }
@@ -156,14 +190,14 @@ impl Worker {
     }
 
     /// Answers the parent of a layer that was removed: it may have lost its last child.
-    fn remove_unless_needed(&self, layer: LayerId) -> Result<Option<LayerId>, StoreError> {
+    fn remove_unless_needed(&mut self, layer: LayerId) -> Result<Option<LayerId>, StoreError> {
         let storage = &*self.shared.storage;
         let Some(header) = sealed_header(storage, layer) else { return Ok(None) };
         if has_children(storage, layer)? {
             return Ok(None);
         }
         layer_files::mark(storage, layer, Mark::Deleting)?;
-        layer_files::remove(storage, layer)?;
+        self.remove(layer)?;
         tracing::info!(%layer, "removed a layer that nothing uses");
         Ok(header.parent)
     }

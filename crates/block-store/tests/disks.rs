@@ -322,6 +322,7 @@ fn a_deleted_disk_leaves_nothing_and_an_abandoned_delete_changes_nothing() {
     assert!(matches!(place.store().open_disk(&id), Err(StoreError::UnknownDisk(_))));
     place.restart();
     assert_eq!(place.store().disks(), []);
+    place.store().wait_for_background();
     let layers = std::fs::read_dir(place.directory.path().join("layers")).unwrap();
     assert_eq!(layers.count(), 0);
     // The slot is used again, and nothing of the old disk is in the new one.
@@ -435,4 +436,21 @@ fn a_flush_fence_makes_durable_and_a_second_store_is_refused() {
     assert!(matches!(second, StoreError::Locked { holder: pid } if pid == holder));
     place.restart();
     assert_eq!(read(&place.open(&id), 0, 4096), vec![9; 4096]);
+}
+
+/// A dead layer whose last block is partial could not be punched away, and the worker went round
+/// for ever: no later work was done and the store never closed.
+#[test]
+fn a_dead_layer_of_an_odd_size_goes() {
+    let place = Place::new();
+    for size in [512, 4096 + 512, 65536 + 1536, MIB] {
+        let id = place.disk("d-1", size, None);
+        let disk = place.open(&id);
+        write(&disk, size - 512, &[1; 512]);
+        drop(disk);
+        place.store().delete_disk(&id).unwrap().finish().unwrap();
+        place.store().wait_for_background();
+    }
+    let layers = std::fs::read_dir(place.directory.path().join("layers")).unwrap();
+    assert_eq!(layers.count(), 0);
 }
