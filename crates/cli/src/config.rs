@@ -12,7 +12,7 @@ use std::{
 
 use cloud::Settings;
 use jiff::Timestamp;
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 
 use crate::{args::ServeArgs, failure::Failure, size::Size};
 
@@ -40,11 +40,9 @@ struct ConfigFile {
     /// Its zones; the first is the default.
     zones: Option<Vec<String>>,
     /// The smallest system disk; whole GiB.
-    #[serde(default, deserialize_with = "size")]
-    minimum_system_disk: Option<Size>,
+    minimum_system_disk: Option<toml::Value>,
     /// The most bytes a second that the hashing of one snapshot reads.
-    #[serde(default, deserialize_with = "size")]
-    hash_bandwidth: Option<Size>,
+    hash_bandwidth: Option<toml::Value>,
     /// Snapshots from before are too old to reset a disk to, once it was detached.
     snapshot_cutoff: Option<Timestamp>,
 }
@@ -73,9 +71,10 @@ impl Config {
             settings.zones = zones;
         }
         if let Some(size) = file.minimum_system_disk {
-            settings.minimum_system_disk_gib = whole_gib(size)?;
+            settings.minimum_system_disk_gib = whole_gib(read_size("minimum_system_disk", &size)?)?;
         }
         if let Some(bandwidth) = file.hash_bandwidth {
+            let bandwidth = read_size("hash_bandwidth", &bandwidth)?;
             if bandwidth.bytes() == 0 {
                 return Err("hash_bandwidth is 0, so that no snapshot would ever be done; leave the key out for no limit".into());
             }
@@ -117,17 +116,10 @@ fn whole_gib(size: Size) -> Result<u64, String> {
 }
 
 /// A size as text (`"100M"`) or as a number of bytes.
-fn size<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Size>, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum Either {
-        Bytes(u64),
-        Text(String),
-    }
-    match Either::deserialize(from)? {
-        Either::Bytes(bytes) => Ok(Some(Size::new(bytes))),
-        Either::Text(text) => text.parse().map(Some).map_err(serde::de::Error::custom),
-    }
+fn read_size(key: &str, value: &toml::Value) -> Result<Size, String> {
+    let number = value.as_integer().and_then(|bytes| u64::try_from(bytes).ok()).map(Size::new);
+    let wrong = || format!("{key} is {value}; write a size such as \"100M\", or plain bytes");
+    number.or_else(|| value.as_str()?.parse().ok()).ok_or_else(wrong)
 }
 
 #[cfg(test)]

@@ -238,9 +238,11 @@ impl Cloud {
             Some(data) => self.seal_first_boot(&data, &disk.id)?,
             None => Vec::new(),
         };
-        // Nothing but this reset moves the ledger of the disk: it is claimed and its instance is
-        // stopped.
-        let sequence = self.inner.store.disk(&disk_name(&disk.id)?)?.sequence + 1;
+        // Nothing but this reset moves the ledger of the disk: it is claimed, its instance is
+        // stopped, and opening it settled what a crash may have left.
+        let name = disk_name(&disk.id)?;
+        drop(self.inner.store.open_disk(&name)?);
+        let sequence = self.inner.store.disk(&name)?.sequence + 1;
         let pending = PendingReset {
             ledger_sequence: sequence,
             auto_start: request.auto_start,

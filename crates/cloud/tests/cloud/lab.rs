@@ -161,8 +161,11 @@ impl Lab {
         self.cloud.start_instance(&self.owner_of(instance), instance).unwrap();
     }
 
+    /// Also where a stop is answered before its last flush is made.
     pub(crate) fn stop(&self, instance: &str) {
-        self.cloud.stop_instance(&self.owner_of(instance), instance).unwrap();
+        let owner = self.owner_of(instance);
+        self.cloud.stop_instance(&owner, instance).unwrap();
+        wait(|| self.status(&owner, instance) == Some(InstanceStatus::Stopped));
     }
 
     /// The operator, acting for whoever owns the instance.

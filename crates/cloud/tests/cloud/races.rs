@@ -6,7 +6,7 @@ use cloud::{
     AttachDisk, CloudError, CreateSnapshot, DiskStatus, InstanceCreated, InstanceStatus, ResetDone,
 };
 
-use crate::lab::Lab;
+use crate::lab::{Lab, wait};
 
 /// Rounds of each race.
 const ROUNDS: usize = 40;
@@ -182,6 +182,29 @@ fn reset_with_the_end_of_its_source() {
         lab.cloud.detach_disk(&lab.key(), &disk, &made.instance).unwrap();
         lab.cloud.delete_disk(&lab.key(), &disk).unwrap();
     }
+}
+
+#[test]
+fn what_a_reset_under_way_goes_to_cannot_be_deleted() {
+    let (lab, made) = stopped();
+    let snapshot = lab.snapshot(&made.data_disks[0]);
+    let disk = lab.disk_from(&snapshot);
+    lab.attach(&disk, &made.instance);
+    let image = lab.view(&made.system_disk).unwrap().source_image().unwrap().to_owned();
+    lab.exports.hold();
+    std::thread::scope(|scope| {
+        scope.spawn(|| lab.reinit(&disk).unwrap());
+        scope.spawn(|| lab.reinit(&made.system_disk).unwrap());
+        let resetting = |disk: &str| lab.disk_status(disk) == Some(DiskStatus::ReIniting);
+        wait(|| resetting(&disk) && resetting(&made.system_disk));
+        let no_snapshot = lab.cloud.delete_snapshot(&lab.key(), &snapshot, true);
+        let no_image = lab.cloud.delete_image(&lab.key(), &image, true);
+        lab.exports.release();
+        assert!(matches!(no_snapshot, Err(CloudError::Conflict { .. })));
+        assert!(matches!(no_image, Err(CloudError::ImageUsedByInstance { .. })));
+    });
+    lab.cloud.delete_snapshot(&lab.key(), &snapshot, true).unwrap();
+    lab.cloud.delete_image(&lab.key(), &image, true).unwrap();
 }
 
 #[test]

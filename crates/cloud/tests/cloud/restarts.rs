@@ -57,7 +57,6 @@ fn nothing_is_found_in_a_state_between_two() {
     let lab = Lab::with(|settings| settings.answer_within = std::time::Duration::ZERO);
     let image = lab.image(&lab.key(), "base", 1);
     let made = lab.used_instance(&lab.key(), &image);
-    wait(|| lab.status(&lab.key(), &made.instance) == Some(InstanceStatus::Stopped));
     let disk = lab.disk();
     lab.attach(&disk, &made.instance);
     lab.exports.hold();
