@@ -230,7 +230,7 @@ impl StorageFile for RecordedFile {
     }
 
     fn write_all_at(&self, pieces: &[IoSlice<'_>], offset: u64) -> io::Result<()> {
-        let mut bytes: Vec<u8> = pieces.iter().flat_map(|piece| piece.iter().copied()).collect();
+        let mut bytes = pieces.iter().map(|piece| &**piece).collect::<Vec<_>>().concat();
         let fault = self.faults.check(Call::Write);
         if fault.is_err() {
             // A write that fails may have written a part, in whole sectors.

@@ -161,9 +161,9 @@ impl Model {
         self.layers = expected.layers.clone();
         self.disks.clear();
         for (disk, found) in found {
-            let states = expected.disks[disk].iter();
-            let state = states.cloned().find(|state| state.is_at(found)).expect("it was checked");
-            self.disks.insert(disk.clone(), state);
+            let mut states = expected.disks[disk].iter();
+            let state = states.find(|state| state.is_at(found)).expect("it was checked");
+            self.disks.insert(disk.clone(), state.clone());
             self.change(disk, |state| state.observe(found));
         }
     }

@@ -163,7 +163,7 @@ impl Image {
     fn apply(&mut self, file: usize, change: &Change) {
         match change {
             Change::Write { offset, bytes, .. } => self.put(file, *offset, bytes),
-            Change::SetLength { length, .. } => self.file(file).resize(index(*length), 0),
+            Change::SetLength { length, .. } => resize(self.file(file), index(*length)),
             Change::Punch { range, .. } => self.zero(file, range.clone()),
             _ => {}
         }
@@ -189,7 +189,9 @@ impl Image {
     fn put(&mut self, file: usize, offset: u64, bytes: &[u8]) {
         let content = self.file(file);
         let (start, end) = (index(offset), index(offset) + bytes.len());
-        content.resize(content.len().max(end), 0);
+        if content.len() < end {
+            resize(content, end);
+        }
         content[start..end].copy_from_slice(bytes);
     }
 
@@ -269,14 +271,21 @@ fn units(range: Range<u64>, unit: u64) -> impl Iterator<Item = Range<u64>> {
 }
 
 fn write_sparse(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    const ZEROS: [u8; 4096] = [0; 4096];
     let file = File::create_new(path)?;
     file.set_len(length(bytes))?;
-    for (place, block) in bytes.chunks(4096).enumerate() {
-        if block.iter().any(|byte| *byte != 0) {
+    for (place, block) in bytes.chunks(ZEROS.len()).enumerate() {
+        if *block != ZEROS[..block.len()] {
             file.write_all_at(block, 4096 * u64::try_from(place).expect("64-bit"))?;
         }
     }
     Ok(())
+}
+
+/// `Vec::resize` fills byte by byte where nothing is optimised.
+fn resize(content: &mut Vec<u8>, length: usize) {
+    content.truncate(length);
+    content.extend_from_slice(&vec![0; length - content.len()]);
 }
 
 fn length<T>(items: &[T]) -> u64 {

@@ -293,15 +293,17 @@ impl Bench {
     fn snapshot(&self, disk: &DiskId, commits: bool, doing: &mut Doing) -> Outcome {
         doing.states(disk, vec![self.model.disks[disk].clone()]);
         doing.after.change(disk, DiskState::harden_all);
-        let content = Arc::new(self.model.disks[disk].content());
+        let mut content = self.model.disks[disk].content();
         let commit = |layer: Option<LayerId>| {
             if !commits {
                 return Err(CommitError::NotDone(()));
             }
             doing.commit = Some(self.storage.moment());
-            // A layer that was named before holds what it held: it may be shorter than the disk.
+            // A disk that was not written gives the layer below, which may be shorter.
             if let Some(layer) = layer {
-                doing.after.layers.entry(layer).or_insert(content);
+                let length = self.store().layer(layer).expect("made just now").size.get();
+                content.truncate(usize::try_from(length).expect("small disks") / SECTOR);
+                doing.after.layers.insert(layer, Arc::new(content));
             }
             Ok(())
         };

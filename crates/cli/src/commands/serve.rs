@@ -19,8 +19,10 @@ pub(crate) fn run(places: &Places, args: &ServeArgs) -> Result<Report, Failure> 
     let config = Config::load(&places.config(), args)?;
     log("info");
     let daemon = Daemon::start(places, config)?;
+    // Watched before anybody can know of the daemon: whoever ends it then meets an orderly end.
+    let signals = Signals::watch(&daemon)?;
     output::document(&daemon.ready_line());
-    wait_for_end(&daemon)?;
+    signals.wait_for_end(&daemon);
     tracing::info!("ending: requests under way are finished, disks are flushed");
     daemon.stop()?;
     Ok(Report::silent())
@@ -34,23 +36,33 @@ pub(crate) fn log(default: &str) {
     let _ = subscriber.with_ansi(false).try_init();
 }
 
-fn wait_for_end(daemon: &Daemon) -> Result<(), Failure> {
-    let _inside = daemon.runtime().enter();
-    let watch = |kind: SignalKind| signal(kind).context("watching for signals");
-    let (mut term, mut int) = (watch(SignalKind::terminate())?, watch(SignalKind::interrupt())?);
-    daemon.runtime().block_on(either(&mut term, &mut int));
-    daemon.runtime().spawn(async move {
-        either(&mut term, &mut int).await;
-        // Asked twice: what was answered is durable already, the rest may go.
-        process::exit(1);
-    });
-    Ok(())
+/// What asks the daemon to end.
+struct Signals {
+    term: Signal,
+    int: Signal,
 }
 
-async fn either(first: &mut Signal, second: &mut Signal) {
-    tokio::select! {
-        _ = first.recv() => {}
-        _ = second.recv() => {}
+impl Signals {
+    fn watch(daemon: &Daemon) -> Result<Self, Failure> {
+        let _inside = daemon.runtime().enter();
+        let watch = |kind: SignalKind| signal(kind).context("watching for signals");
+        Ok(Self { term: watch(SignalKind::terminate())?, int: watch(SignalKind::interrupt())? })
+    }
+
+    fn wait_for_end(mut self, daemon: &Daemon) {
+        daemon.runtime().block_on(self.next());
+        daemon.runtime().spawn(async move {
+            self.next().await;
+            // Asked twice: what was answered is durable already, the rest may go.
+            process::exit(1);
+        });
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.term.recv() => {}
+            _ = self.int.recv() => {}
+        }
     }
 }
 
