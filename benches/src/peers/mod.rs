@@ -1,0 +1,7 @@
+//! The peers: programs that users have today, and the limit of the device itself.
+//!
+//! What must always hold: each is used in the fastest way that gives what ours gives.
+
+pub mod fdatasync;
+pub mod qemu_img;
+pub mod qemu_storage_daemon;
