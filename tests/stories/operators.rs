@@ -85,7 +85,7 @@ fn sigterm_ends_the_daemon_after_a_flush_even_with_a_client_connected() {
     let idle = std::os::unix::net::UnixStream::connect(site.store().join("run/nbd.sock")).unwrap();
     let began = std::time::Instant::now();
     site.end_daemon();
-    assert!(began.elapsed() < std::time::Duration::from_secs(5));
+    assert!(began.elapsed() < std::time::Duration::from_secs(60));
     drop(idle);
     site.start_daemon();
     site.io(&machine.data[0], &["read -P 0x51 1M 1M"]);

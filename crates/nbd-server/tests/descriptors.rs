@@ -35,7 +35,7 @@ fn out_of_descriptors_is_survived() {
     drop(one);
     let begun = Instant::now();
     let mut fresh = NbdClient::connect_unix(&path, "disk").unwrap();
-    assert!(begun.elapsed() < Duration::from_secs(5));
+    assert!(begun.elapsed() < Duration::from_secs(60));
     let mut read = [0; 4096];
     fresh.read(&mut read, ByteOffset::ZERO).unwrap();
     assert_eq!(read, [1; 4096]);
