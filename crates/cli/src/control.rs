@@ -221,7 +221,10 @@ mod tests {
     fn an_error_keeps_code_message_and_request() {
         let body = br#"{"Code":"InvalidDiskId.NotFound","Message":"no such disk","RequestId":"R","HostId":"h"}"#;
         let failure = answer(StatusCode::NOT_FOUND, body).unwrap_err();
-        assert_eq!(failure.line(), "no such disk (InvalidDiskId.NotFound, request R)");
+        assert_eq!(
+            failure.line(),
+            "no such disk `reinit disk ls` lists the disks. (InvalidDiskId.NotFound, request R)"
+        );
         assert_eq!(answer(StatusCode::OK, b"<html>").unwrap_err().code, "UnreadableAnswer");
     }
 }

@@ -28,11 +28,33 @@ impl Failure {
     /// The line a person reads. A code of the daemon is part of it, for that is what the documents name.
     pub(crate) fn line(&self) -> String {
         if self.request_id.is_empty() {
-            self.message.clone()
-        } else {
-            format!("{} ({}, request {})", self.message, self.code, self.request_id)
+            return self.message.clone();
         }
+        let next = next_step(&self.code).map(|step| format!(" {step}")).unwrap_or_default();
+        format!("{}{next} ({}, request {})", self.message, self.code, self.request_id)
     }
+}
+
+/// What a person at the command line does next; the daemon, which answers any client, cannot say it.
+fn next_step(code: &str) -> Option<&'static str> {
+    Some(match code {
+        "IncorrectInstanceStatus" => {
+            "`reinit instance ls` shows the states; `reinit reset --cycle` stops, resets and starts."
+        }
+        "InvalidDiskId.NotFound" => "`reinit disk ls` lists the disks.",
+        "InvalidInstanceId.NotFound" => "`reinit instance ls` lists the instances.",
+        "InvalidImageId.NotFound" => "`reinit image ls` lists the images.",
+        "InvalidSnapshotId.NotFound" => "`reinit snapshot ls` lists the snapshots.",
+        "DiskStillAttached" => {
+            "Detach it first (`reinit disk detach`); a system disk goes with its instance."
+        }
+        "DiskCreatingSnapshot" => "Wait until `reinit snapshot ls` says accomplished.",
+        "SnapshotCreatedDisk" | "ImageUsingByInstance" => {
+            "With --force it goes all the same, and what was made from it can no longer be reset."
+        }
+        "InsufficientStorage" => "Delete or trim something; resets and deletes still work.",
+        _ => return None,
+    })
 }
 
 /// An error with all its causes, in one line.
@@ -55,4 +77,21 @@ impl std::error::Error for Failure {}
 
 fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_of_the_daemon_says_what_to_do_next() {
+        let failure = Failure {
+            code: "InvalidDiskId.NotFound".into(),
+            message: "There is no disk d-1.".into(),
+            request_id: "R".into(),
+        };
+        let line = "There is no disk d-1. `reinit disk ls` lists the disks. \
+                    (InvalidDiskId.NotFound, request R)";
+        assert_eq!(failure.line(), line);
+    }
 }
