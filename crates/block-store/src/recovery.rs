@@ -60,11 +60,23 @@ impl Store {
         settle_slots(shared, named, &mut settled)?;
         shared.names.set_named(named.layers.clone());
         settle_layers(shared, named, &mut settled)?;
-        let disks: HashSet<_> = self.disks().into_iter().collect();
-        settled.missing_disks = named.disks.difference(&disks).cloned().collect();
-        settled.orphan_disks = disks.difference(&named.disks).cloned().collect();
-        settled.missing_disks.sort();
-        settled.orphan_disks.sort();
+        compare_disks(shared, named, &mut settled);
+        Ok(settled)
+    }
+
+    /// The same with a catalog that may be older than the store, such as one restored from an
+    /// export: nothing is finished, undone or removed until the store is opened again.
+    pub fn settle_keeping_all(&self, named: &Named) -> Result<Settled, StoreError> {
+        let shared = self.shared();
+        shared.names.freeze();
+        for (_, state) in std::mem::take(&mut *shared.unsettled.lock()).slots {
+            if let Some(record) = state.record() {
+                shared.doubt(&record.disk, "it was half made or half deleted, and is kept");
+            }
+        }
+        shared.names.set_named(named.layers.clone());
+        let mut settled = Settled::default();
+        compare_disks(shared, named, &mut settled);
         Ok(settled)
     }
 
@@ -80,6 +92,15 @@ impl Store {
         let disks = self.disks().into_iter().collect();
         self.settle(&Named { disks, layers })
     }
+}
+
+/// Tells which disks only one of the two knows.
+fn compare_disks(shared: &Shared, named: &Named, settled: &mut Settled) {
+    let disks: HashSet<_> = shared.disks.read().keys().cloned().collect();
+    settled.missing_disks = named.disks.difference(&disks).cloned().collect();
+    settled.orphan_disks = disks.difference(&named.disks).cloned().collect();
+    settled.missing_disks.sort();
+    settled.orphan_disks.sort();
 }
 
 fn settle_slots(shared: &Shared, named: &Named, settled: &mut Settled) -> Result<(), StoreError> {

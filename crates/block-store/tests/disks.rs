@@ -454,3 +454,26 @@ fn a_dead_layer_of_an_odd_size_goes() {
     let layers = std::fs::read_dir(place.directory.path().join("layers")).unwrap();
     assert_eq!(layers.count(), 0);
 }
+
+/// A catalog restored from an older export does not name what came after it: nothing of that may
+/// be removed in the first run, not even once its disk leaves it.
+#[test]
+fn nothing_is_swept_while_the_catalog_may_be_an_older_one() {
+    let mut place = Place::new();
+    let id = place.disk("d-1", MIB, None);
+    write(&place.open(&id), 0, &[1; 4096]);
+    let layer = place.snapshot(&id).unwrap();
+    let gone = place.disk("d-2", MIB, None);
+    place.store().delete_disk(&gone).unwrap().leave_to_start();
+
+    place.store = None;
+    let storage = Arc::new(FileStorage::open(place.directory.path()).unwrap());
+    let store = Store::open(storage).unwrap();
+    let settled = store.settle_keeping_all(&block_store::Named::default()).unwrap();
+    assert_eq!(settled.orphan_disks, std::slice::from_ref(&id));
+    store.reset(&[order(&id, None)]).remove(0).unwrap();
+    store.wait_for_background();
+    assert!(store.layer(layer).is_ok(), "the layer stays");
+    let half_deleted = store.open_disk(&gone).unwrap_err();
+    assert!(matches!(half_deleted, StoreError::Refused { .. }), "{half_deleted}");
+}

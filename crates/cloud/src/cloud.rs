@@ -61,7 +61,7 @@ impl Cloud {
     pub fn open(parts: OpenCloud) -> Result<Self, CloudError> {
         let sealer = Sealer::open(&parts.secret_key)?;
         let mut world = recovery::load(parts.catalog.as_ref())?;
-        recovery::settle(&parts.store, &mut world)?;
+        recovery::settle(&parts.store, parts.catalog.as_ref(), &mut world)?;
         let fences = Arc::clone(&parts.exports);
         let engine = ResetEngine::new(parts.store.clone(), fences);
         let inner = Inner {

@@ -14,7 +14,7 @@ use std::collections::HashSet;
 use block_store::{LayerId, Named, Settled, Store};
 use catalog::{
     Batch, Catalog, CatalogError, Records,
-    record::{Disk, Record, SnapshotStatus, Task, TaskStatus},
+    record::{Disk, Import, Record, SnapshotStatus, Task, TaskStatus},
 };
 
 use crate::{
@@ -47,11 +47,25 @@ fn by_id<R: Record>(
     Ok(catalog.all::<R>()?.into_iter().map(|record| (record.id(), record)))
 }
 
-/// Brings store and catalog together, and learns the disks' sizes.
-pub(crate) fn settle(store: &Store, world: &mut World) -> Result<(), CloudError> {
+/// Brings store and catalog together, and learns the disks' sizes. The first start on an imported
+/// catalog, which may be older than the store, sweeps nothing.
+pub(crate) fn settle(
+    store: &Store,
+    catalog: &dyn Catalog,
+    world: &mut World,
+) -> Result<(), CloudError> {
     let disks: HashSet<_> = world.disks.keys().map(|id| disk_name(id)).collect::<Result<_, _>>()?;
     let layers: HashSet<LayerId> = world.layers().collect();
-    report(&store.settle(&Named { disks, layers })?);
+    let named = Named { disks, layers };
+    if catalog.get::<Import>(Import::ID)?.is_some() {
+        tracing::warn!("the catalog was imported: nothing is swept until the next start");
+        report(&store.settle_keeping_all(&named)?);
+        let mut seen = Batch::new();
+        seen.delete::<Import>(Import::ID);
+        catalog.commit(&seen, &[])?;
+    } else {
+        report(&store.settle(&named)?);
+    }
     for id in world.disks.keys() {
         // One the ledger does not know stays listed, with no size; it was reported above.
         if let Ok(info) = store.disk(&disk_name(id)?) {

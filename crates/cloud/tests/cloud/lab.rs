@@ -15,7 +15,7 @@ use block_device::{
     FenceMode,
 };
 use block_store::{BackingPolicy, FileStorage, ImageFormat, Store};
-use catalog::{Catalog, MemoryCatalog, SledCatalog};
+use catalog::{Batch, Catalog, MemoryCatalog, SledCatalog, record::Import};
 use cloud::{
     AttachDisk, Caller, Cloud, CloudError, CreateDisk, CreateInstance, CreateSnapshot, DataDisk,
     DescribeDisks, DescribeImages, DescribeInstances, DescribeSnapshots, DiskStatus, DiskView,
@@ -35,6 +35,12 @@ pub(crate) struct Lab {
     pub(crate) exports: Arc<Exports>,
     pub(crate) settings: Settings,
     pub(crate) cloud: Cloud,
+}
+
+fn imported(mut export: &[u8]) -> Arc<dyn Catalog> {
+    let catalog: Arc<dyn Catalog> = Arc::new(MemoryCatalog::new());
+    catalog.import(&mut export).unwrap();
+    catalog
 }
 
 impl Lab {
@@ -84,6 +90,32 @@ impl Lab {
 
     /// What a start finds after a crash right now: copies of the files and of the catalog.
     pub(crate) fn crashed(&self) -> Self {
+        let catalog = imported(&self.export());
+        // A copy, not an older one.
+        let mut whole = Batch::new();
+        whole.delete::<Import>(Import::ID);
+        catalog.commit(&whole, &[]).unwrap();
+        self.copied_with(catalog)
+    }
+
+    /// What a start finds that has lost its catalog and has this export of it.
+    pub(crate) fn restored(&self, export: &[u8]) -> Self {
+        self.copied_with(imported(export))
+    }
+
+    pub(crate) fn export(&self) -> Vec<u8> {
+        let mut exported = Vec::new();
+        self.catalog.export(&mut exported).unwrap();
+        exported
+    }
+
+    /// How many layers have files, once nothing is left to be done.
+    pub(crate) fn layers(&self) -> usize {
+        self.cloud.store().wait_for_background();
+        std::fs::read_dir(self.directory.path().join("layers")).unwrap().count()
+    }
+
+    fn copied_with(&self, catalog: Arc<dyn Catalog>) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let from = format!("{}/.", self.directory.path().display());
         let copied = std::process::Command::new("cp")
@@ -92,10 +124,6 @@ impl Lab {
             .status()
             .unwrap();
         assert!(copied.success());
-        let catalog: Arc<dyn Catalog> = Arc::new(MemoryCatalog::new());
-        let mut exported = Vec::new();
-        self.catalog.export(&mut exported).unwrap();
-        catalog.import(&mut exported.as_slice()).unwrap();
         let (clock, settings) = (Arc::clone(&self.clock), self.settings.clone());
         let exports = Arc::new(Exports::default());
         let cloud = open(directory.path(), &catalog, &clock, &exports, &settings);

@@ -195,3 +195,23 @@ fn a_task_that_was_under_way_ends_as_failed() {
         Err(CloudError::TaskEnded { .. })
     ));
 }
+
+/// The snapshot came after the export, so the restored catalog does not name its layer. In the
+/// first run it must stay even when the one disk that stands on it leaves it.
+#[test]
+fn the_first_start_on_an_imported_catalog_sweeps_nothing() {
+    let lab = Lab::new();
+    let image = lab.image(&lab.key(), "base", 1);
+    let made = lab.instance(&lab.key(), &image);
+    lab.start(&made.instance);
+    lab.write(&made.system_disk, 7);
+    lab.stop(&made.instance);
+    let older = lab.export();
+    lab.snapshot(&made.system_disk);
+
+    let before = lab.layers();
+    let restored = lab.restored(&older);
+    restored.reinit(&made.system_disk).unwrap();
+    assert_eq!(restored.layers(), before);
+    assert_eq!(restored.read(&made.system_disk), 1);
+}
