@@ -84,6 +84,14 @@ impl StoreLock {
     }
 }
 
+impl Drop for StoreLock {
+    /// Closing the file would not do: a process that is just being started holds a copy of every
+    /// open file, and with it the lock, until it runs its own program.
+    fn drop(&mut self) {
+        let _ = self.file.unlock();
+    }
+}
+
 /// Why the store's lock could not be taken.
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {

@@ -11,7 +11,7 @@ use block_device::{
 };
 use block_store::{
     BackingPolicy, CommitError, DiskHandle, FileStorage, ImageFormat, ImageSource, LayerId,
-    LayerKind, LayerLabel, RequestId, Reset, Store, StoreError,
+    LayerKind, LayerLabel, LockError, RequestId, Reset, Storage, Store, StoreError, StoreLock,
 };
 use tempfile::TempDir;
 
@@ -476,4 +476,20 @@ fn nothing_is_swept_while_the_catalog_may_be_an_older_one() {
     assert!(store.layer(layer).is_ok(), "the layer stays");
     let half_deleted = store.open_disk(&gone).unwrap_err();
     assert!(matches!(half_deleted, StoreError::Refused { .. }), "{half_deleted}");
+}
+
+/// A child process holds copies of all open files until it runs its own program: a store closed in
+/// that time was still locked, and its next opening was refused now and then.
+#[test]
+fn a_closed_store_is_free_though_a_copy_of_its_lock_is_open() {
+    let place = TempDir::new().unwrap();
+    let storage = FileStorage::open(place.path()).unwrap();
+    let file = std::fs::File::create(place.path().join("lock")).unwrap();
+    let copy = file.try_clone().unwrap();
+    file.try_lock().unwrap();
+    let lock = StoreLock::held_by(file);
+    assert!(matches!(storage.lock("lock"), Err(LockError::Held(_))));
+    drop(lock);
+    drop(storage.lock("lock").unwrap());
+    drop(copy);
 }
