@@ -158,3 +158,46 @@ fn every_crate_takes_its_lints_from_the_workspace() {
         "these do not take the workspace's lints",
     );
 }
+
+/// The integration tests the document's short names stand for.
+fn file_of_test(short: &str) -> String {
+    match short.split_once('/') {
+        Some(("stories", file)) => format!("tests/stories/{file}.rs"),
+        Some(("wire", file)) => format!("crates/ecs-http/tests/wire/{file}.rs"),
+        Some(("nbd", file)) => format!("crates/nbd-server/tests/nbd/{file}.rs"),
+        Some((name, file)) => format!("crates/{name}/tests/{name}/{file}.rs"),
+        None if short == "disks" => "crates/block-store/tests/disks.rs".to_owned(),
+        None if short == "descriptors" => "crates/nbd-server/tests/descriptors.rs".to_owned(),
+        None => format!("tests/tests/{short}.rs"),
+    }
+}
+
+#[test]
+fn every_test_the_page_of_promises_names_exists() {
+    let page = fs::read_to_string(root().join("docs/reliability.md")).unwrap();
+    let (mut checked, mut missing) = (0, Vec::new());
+    for quoted in page.split('`').skip(1).step_by(2) {
+        let Some((file, name)) = quoted.split_once("::") else { continue };
+        if !file.chars().all(|c| c.is_ascii_lowercase() || "_/".contains(c)) {
+            continue;
+        }
+        let text = fs::read_to_string(root().join(file_of_test(file))).unwrap_or_default();
+        if !text.contains(&format!("fn {name}(")) {
+            missing.push(quoted.to_owned());
+        }
+        checked += 1;
+    }
+    assert!(missing.is_empty(), "no such tests: {missing:#?}");
+    assert!(checked > 50, "only {checked} names were found");
+}
+
+/// The mutations are run by hand; that they still fit the source is looked at here.
+#[test]
+fn every_mutation_fits_the_source() {
+    let outcome = std::process::Command::new("python3")
+        .arg(root().join("tests/mutations.py"))
+        .arg("--check")
+        .output()
+        .unwrap();
+    assert!(outcome.status.success(), "{}", String::from_utf8_lossy(&outcome.stdout));
+}

@@ -1,0 +1,201 @@
+#!/usr/bin/env python3
+"""Takes one mechanism of the program away at a time and demands that its named test notices.
+
+    tests/mutations.py            make each mutation, run its test, tell which went unnoticed
+    tests/mutations.py NAME...    only these
+    tests/mutations.py --list     their names
+    tests/mutations.py --check    only look that each still fits the source (part of the tests)
+
+A mutation is a text of one source file that is replaced by another. It is made in a copy under
+target/mutations, never here. It counts as noticed if the program still builds and the test fails.
+The missing-sync mutations need no such copy: they are switches of the recorded storage, in
+tests/tests/power_cuts.rs.
+"""
+
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+from typing import NamedTuple
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+SCRATCH = ROOT / "target" / "mutations"
+
+
+class Mutation(NamedTuple):
+    name: str
+    file: str
+    old: str
+    new: str
+    package: str
+    target: str  # of the package: the integration test's name, or "lib"
+    test: str
+
+
+STORE = "crates/block-store/src/"
+MUTATIONS = [
+    Mutation("words-before-data", STORE + "flush.rs",
+             """        let proof = sync_data(head)?;
+        if captured.is_empty() {
+            return Ok(());
+        }
+        publish(head, &captured, position, &proof)
+""",
+             """        if !captured.is_empty() {
+            publish(head, &captured, position, &DataDurable(()))?;
+        }
+        sync_data(head).map(drop)
+""",
+             "tests", "power_cuts", "every_change_of_a_flush_is_survived"),
+    Mutation("flush-joins-the-running-round", STORE + "flush.rs",
+             "let mine = state.begun + 1;", "let mine = state.ended + 1;",
+             "tests", "power_cuts", "flushes_of_many_writers_at_once_survive_power_loss"),
+    Mutation("failed-round-forgets-its-list", STORE + "flush.rs",
+             "head.put_back_changed(changed);", "drop(changed);",
+             "tests", "faults", "every_fault_in_a_flush_is_survived"),
+    Mutation("failed-sync-is-forgiven", STORE + "head.rs",
+             "Some(reason) => Err(DeviceError::Poisoned { reason: reason.clone() }),",
+             "Some(_) => Ok(()),",
+             "tests", "faults",
+             "a_failed_sync_poisons_its_disk_alone_until_a_reset_leaves_the_head_behind"),
+    Mutation("foreign-word-is-merged", STORE + "head.rs",
+             "change(*cluster, word.at(epoch))", "change(*cluster, word.said())",
+             "block-store", "disks", "words_of_the_old_epoch_are_replaced_whole"),
+    Mutation("discard-shows-the-base", STORE + "head.rs",
+             "blocks.zeroed(needed)",
+             "Blocks { data: blocks.data & !needed, zero: blocks.zero }",
+             "block-store", "disks", "a_discard_never_reveals_the_base"),
+    Mutation("partial-block-is-not-filled", STORE + "head.rs",
+             "if block == range.start || is_present", "if true || is_present",
+             "block-store", "disks", "a_partial_write_over_the_base_keeps_the_rest_of_the_block"),
+    Mutation("refresh-undoes-a-seal", STORE + "head.rs",
+             "header.state == LayerState::Sealed || !behind", "!behind",
+             "tests", "power_cuts", "a_late_header_refresh_never_undoes_a_seal"),
+    Mutation("map-sector-unchecked", STORE + "map_sector.rs",
+             "if empty || check == check_word(", "if empty || check != 0 || check == check_word(",
+             "tests", "faults", "damage_anywhere_is_found_or_harmless"),
+    Mutation("ledger-record-unchecked", STORE + "ledger_record.rs",
+             "raw.magic.get() != MAGIC || crc32c::crc32c(&bytes[..CHECKED]) != raw.crc.get()",
+             "raw.magic.get() != MAGIC",
+             "tests", "faults", "damage_anywhere_is_found_or_harmless"),
+    Mutation("ledger-slot-unchecked", STORE + "ledger_record.rs",
+             "if raw.slot.get() != slot {", "if raw.slot.get() > u64::MAX - slot {",
+             "block-store", "lib", "ledger_record::tests::a_record_that_strayed_is_found_out"),
+    Mutation("failed-ledger-is-forgiven", STORE + "ledger.rs",
+             "state.failure = Some(reason);", "drop(reason);",
+             "tests", "faults",
+             "a_failed_sync_of_the_ledger_fences_the_batch_and_stops_the_ledger"),
+    Mutation("reset-keeps-old-handles", STORE + "reset.rs",
+             "    state.session += 1;\n", "",
+             "block-store", "disks", "a_reset_brings_the_origin_back_and_fences_older_handles"),
+    Mutation("reset-without-a-new-epoch", STORE + "reset.rs",
+             "        epoch,\n        base: target.reset.base,\n        head:",
+             "        epoch: { let _ = epoch; before.epoch },\n        base: target.reset.base,\n        head:",
+             "block-store", "disks", "a_reset_brings_the_origin_back_and_fences_older_handles"),
+    Mutation("pins-do-not-hold", STORE + "names.rs",
+             "state.named.contains(&layer) || state.pins.contains_key(&layer)",
+             "state.named.contains(&layer)",
+             "block-store", "disks", "layers_live_as_long_as_somebody_needs_them"),
+    Mutation("lock-left-to-the-closing", STORE + "storage.rs",
+             "let _ = self.file.unlock();", "",
+             "block-store", "disks", "a_closed_store_is_free_though_a_copy_of_its_lock_is_open"),
+    Mutation("imported-catalog-sweeps", "crates/cloud/src/recovery.rs",
+             "if catalog.get::<Import>(Import::ID)?.is_some() {",
+             "if catalog.get::<Import>(Import::ID)?.is_some() && disks_unknown() {",
+             "cloud", "cloud", "restarts::the_first_start_on_an_imported_catalog_sweeps_nothing"),
+    Mutation("waiting-reset-always-counts", "crates/cloud/src/recovery.rs",
+             "info.sequence >= pending.ledger_sequence", "pending.ledger_sequence > 0",
+             "cloud", "cloud", "restarts::what_waited_for_a_reset_counts_if_the_ledger_got_there"),
+    Mutation("catalog-record-unchecked", "crates/catalog/src/envelope.rs",
+             "if found != computed {", "if found == 0 && computed == 0 {",
+             "catalog", "lib", "envelope::tests::every_single_bit_counts"),
+    Mutation("census-unchecked", "crates/catalog/src/sled_catalog/database.rs",
+             "} else if records != found {", "} else if records > u64::MAX - found {",
+             "catalog", "catalog", "recovery::a_record_that_vanished_is_missed"),
+    Mutation("nbd-option-length-believed", "crates/nbd-server/src/negotiation.rs",
+             "if length > LARGEST_DROPPED || code", "if code",
+             "nbd-server", "nbd", "hostile::claims_are_not_believed"),
+]
+# What a mutation may name without a warning stopping the build.
+HELPERS = {"imported-catalog-sweeps": "\nfn disks_unknown() -> bool {\n    false\n}\n"}
+
+
+def misfits() -> list[str]:
+    """Mutations whose text is not in the source exactly once, or whose test is gone."""
+    found = []
+    for mutation in MUTATIONS:
+        count = (ROOT / mutation.file).read_text().count(mutation.old)
+        if count != 1:
+            found.append(f"{mutation.name}: its text is {count} times in {mutation.file}")
+        name = mutation.test.rsplit("::", 1)[-1]
+        places = [*ROOT.glob("crates/*/src/**/*.rs"), *ROOT.glob("crates/*/tests/**/*.rs"),
+                  *ROOT.glob("tests/**/*.rs")]
+        if not any(f"fn {name}(" in place.read_text() for place in places):
+            found.append(f"{mutation.name}: there is no test {name}")
+    return found
+
+
+def copy_tree(tree: pathlib.Path) -> None:
+    files = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True)
+    for name in filter(None, files.stdout.decode().split("\0")):
+        source, place = ROOT / name, tree / name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        if source.is_file() and (not place.exists() or place.read_bytes() != source.read_bytes()):
+            shutil.copyfile(source, place)
+
+
+def cargo(tree: pathlib.Path, mutation: Mutation, *more: str) -> bool:
+    which = ["--lib"] if mutation.target == "lib" else ["--test", mutation.target]
+    command = ["cargo", "test", "--quiet", "--package", mutation.package, *which, *more]
+    environment = os.environ | {"CARGO_TARGET_DIR": str(SCRATCH / "target"), "RUSTFLAGS": "--cap-lints warn"}
+    try:
+        done = subprocess.run(command, cwd=tree, env=environment, capture_output=True, timeout=900)
+    except subprocess.TimeoutExpired:
+        return False
+    return done.returncode == 0
+
+
+def verdict(tree: pathlib.Path, mutation: Mutation) -> str:
+    place = tree / mutation.file
+    original = place.read_text()
+    try:
+        place.write_text(original.replace(mutation.old, mutation.new) + HELPERS.get(mutation.name, ""))
+        if not cargo(tree, mutation, "--no-run"):
+            return "does not build"
+        passed = cargo(tree, mutation, "--", "--exact", mutation.test)
+        return "NOT NOTICED" if passed else "noticed"
+    finally:
+        place.write_text(original)
+
+
+def main() -> int:
+    wanted = sys.argv[1:]
+    if wanted in (["--help"], ["-h"]):
+        print(__doc__)
+        return 0
+    if wanted == ["--list"]:
+        print(*(mutation.name for mutation in MUTATIONS), sep="\n")
+        return 0
+    found = misfits()
+    print(*found, sep="\n", end="\n" if found else "")
+    if found or wanted == ["--check"]:
+        return 1 if found else 0
+    unknown = set(wanted) - {mutation.name for mutation in MUTATIONS}
+    if unknown:
+        print(f"no such mutation: {', '.join(sorted(unknown))} (--list tells the names)")
+        return 2
+    tree = SCRATCH / "tree"
+    copy_tree(tree)
+    bad = 0
+    for mutation in MUTATIONS:
+        if not wanted or mutation.name in wanted:
+            outcome = verdict(tree, mutation)
+            bad += outcome != "noticed"
+            print(f"{mutation.name:34} {outcome:14} {mutation.test}", flush=True)
+    print(f"mutations: {bad} not noticed")
+    return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
