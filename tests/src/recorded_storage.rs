@@ -10,6 +10,7 @@
 
 mod crash;
 mod dice;
+mod gate;
 mod journal;
 mod role;
 
@@ -26,6 +27,7 @@ use tempfile::TempDir;
 
 pub use crash::Image;
 pub use dice::Dice;
+pub use gate::Gate;
 pub use journal::{Change, Node, Omission};
 pub use role::SyncRole;
 
@@ -40,6 +42,7 @@ pub struct RecordedStorage {
     inner: FileStorage,
     journal: Arc<Mutex<Journal>>,
     faults: Arc<Faults>,
+    gate: Arc<Gate>,
 }
 
 /// A new directory, in memory if there is a place for that.
@@ -65,7 +68,8 @@ impl RecordedStorage {
         Image::after_kill(&changes).write_to(directory.path());
         let inner = FileStorage::open(directory.path()).expect("just made");
         let journal = Arc::new(Mutex::new(Journal::of(changes)));
-        Arc::new(Self { directory, inner, journal, faults: Arc::default() })
+        let (faults, gate) = (Arc::default(), Arc::default());
+        Arc::new(Self { directory, inner, journal, faults, gate })
     }
 
     /// Where the files are.
@@ -103,13 +107,18 @@ impl RecordedStorage {
         &self.faults
     }
 
+    /// What holds syncs up.
+    pub fn gate(&self) -> &Gate {
+        &self.gate
+    }
+
     fn journal(&self) -> MutexGuard<'_, Journal> {
         lock(&self.journal)
     }
 
     fn handle(&self, inner: Arc<dyn StorageFile>, number: usize) -> Arc<dyn StorageFile> {
         let (journal, faults) = (self.journal.clone(), self.faults.clone());
-        Arc::new(RecordedFile { inner, number, journal, faults })
+        Arc::new(RecordedFile { inner, number, journal, faults, gate: self.gate.clone() })
     }
 }
 
@@ -208,6 +217,7 @@ struct RecordedFile {
     number: usize,
     journal: Arc<Mutex<Journal>>,
     faults: Arc<Faults>,
+    gate: Arc<Gate>,
 }
 
 impl RecordedFile {
@@ -266,6 +276,7 @@ impl StorageFile for RecordedFile {
     }
 
     fn sync_data(&self) -> io::Result<()> {
+        self.gate.pass();
         let mut journal = lock(&self.journal);
         let file = self.number;
         match self.faults.check(Call::Sync) {

@@ -224,6 +224,28 @@ fn a_failed_open_or_read_is_told_and_the_next_one_passes() {
     }
 }
 
+/// A round that failed puts its list back: the next flush is answered only if it makes all of it
+/// durable.
+#[test]
+fn a_flush_that_passes_after_a_failed_one_covers_both() {
+    let mut passed = 0;
+    for nth in 1.. {
+        let mut scene = Scene::new();
+        let disk = scene.disk.clone();
+        scene.bench.must(&write(&disk, 200, 20));
+        scene.arm(CHANGES, nth, ENOSPC);
+        let first = scene.bench.perform(&flush(&disk));
+        if scene.disarm().is_none() {
+            break;
+        }
+        assert!(first.answer.is_err(), "call {nth}");
+        let second = scene.bench.perform(&flush(&disk));
+        passed += usize::from(second.answer.is_ok());
+        scene.survives_what_comes(&second).unwrap_or_else(|error| panic!("call {nth}: {error}"));
+    }
+    assert!(passed > 0, "a write of words that fails can be tried again");
+}
+
 // --- failed syncs ----------------------------------------------------------------------------
 
 fn refusal(store: &Store, disk: &DiskId) -> Option<String> {

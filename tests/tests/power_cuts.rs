@@ -17,6 +17,7 @@ use std::{
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     thread,
+    time::Duration,
 };
 
 use block_device::{BlockDevice, ByteOffset, DiskId, Durability, FenceMode};
@@ -199,6 +200,44 @@ fn flushes_of_many_writers_at_once_survive_power_loss() {
     }
 }
 
+/// A flush that arrives while a round runs is answered by the next one: what was written since the
+/// round began is in no list of it.
+#[test]
+fn a_flush_in_the_middle_of_a_round_waits_for_the_next_one() {
+    let disk: DiskId = "d-1".parse().unwrap();
+    let mut bench = Bench::new();
+    bench.must(&create(&disk, 300, None));
+    let handle = bench.store().open_disk(&disk).unwrap();
+    let stamp = |sector: u64| {
+        let place = ByteOffset::new(sector * 512);
+        handle.write_at(&bytes_of(&[sector]), place, Durability::Cached).unwrap();
+    };
+    stamp(1);
+    handle.flush().unwrap();
+    stamp(2);
+    bench.storage.gate().close();
+    thread::scope(|scope| {
+        let first = scope.spawn(|| handle.flush());
+        bench.storage.gate().wait_for_somebody();
+        stamp(200);
+        let second = scope.spawn(|| handle.flush());
+        // Long enough to be there in time; a late one would only fail to try this.
+        thread::sleep(Duration::from_millis(100));
+        bench.storage.gate().open();
+        first.join().unwrap().unwrap();
+        second.join().unwrap().unwrap();
+    });
+    let answered = bench.storage.moment();
+    for seed in 0..10 {
+        let directory = scratch();
+        bench.storage.cut(answered, seed, 512).write_to(directory.path());
+        let store = open(directory.path());
+        store.settle(&bench.model.expect().named()).unwrap();
+        let found = read_stamps(&*store.open_disk(&disk).unwrap()).unwrap();
+        assert_eq!([found[1], found[2], found[200]], [1, 2, 200], "seed {seed}");
+    }
+}
+
 // --- every change of one operation -----------------------------------------------------------
 
 /// A disk with durable and with unflushed content on an image, another disk, and the image.
@@ -220,6 +259,8 @@ impl Scene {
         bench.must(&Operation::Flush { disk: disk.clone() });
         bench.must(&write(&disk, 33, 9));
         bench.must(&write(&disk, 405, 6));
+        // Over the image, where the head has nothing yet: a word before its data would show zeros.
+        bench.must(&write(&disk, 130, 27));
         bench.must(&Operation::Settle);
         Self { bench, disk, image }
     }
