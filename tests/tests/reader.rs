@@ -1,0 +1,109 @@
+//! The store read by another program in another language: `tests/reader.py` follows docs/format.md, and must find
+//! the very bytes that we serve. So the document is enough, and no content hides in a process or a catalog.
+
+#![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use block_device::{BlockDevice, ByteOffset, DiskId};
+use block_store::{LayerId, Store};
+use tests::{
+    recorded_storage::{Dice, scratch},
+    reference_model::{Bench, Operation, bytes_of, random_operation},
+};
+
+/// Disk or layer, its name, and what it reads as.
+type Content = (&'static str, String, Vec<u8>);
+
+/// Runs the reader on a store; the file it made, or what it said.
+fn read(store: &Path, what: &str, name: &str) -> Result<Vec<u8>, String> {
+    let (place, script) = (scratch(), Path::new(env!("CARGO_MANIFEST_DIR")).join("reader.py"));
+    let output = place.path().join("raw");
+    // Isolated: no bytecode beside the script, nothing of the environment.
+    let mut reader = Command::new("python3");
+    reader.arg("-IB").arg(script).arg(store).args([what, name]).arg(&output);
+    let ended = reader.output().unwrap();
+    if ended.status.success() {
+        return Ok(fs::read(output).unwrap());
+    }
+    assert!(!output.exists(), "what is refused leaves no output");
+    Err(String::from_utf8(ended.stderr).unwrap().trim_end().to_owned())
+}
+
+/// Our own reading of all of a device.
+fn content(device: &dyn BlockDevice) -> Vec<u8> {
+    let mut bytes = vec![0xee; usize::try_from(device.size().get()).unwrap()];
+    device.read_at(&mut bytes, ByteOffset::ZERO).unwrap();
+    bytes
+}
+
+fn assert_same(found: &[u8], wanted: &[u8], what: &str) {
+    assert_eq!(found.len(), wanted.len(), "{what}");
+    let wrong = (0..found.len()).find(|place| found[*place] != wanted[*place]);
+    assert_eq!(wrong, None, "{what}: the first wrong byte");
+}
+
+/// Does what the dice say, makes all durable, and answers what each disk and layer reads as.
+fn random_history(seed: u64, operations: usize) -> (Bench, Vec<Content>) {
+    let (mut bench, mut dice) = (Bench::new(), Dice::new(seed));
+    for _ in 0..operations {
+        let operation = random_operation(&bench.model, &mut dice);
+        bench.must(&operation);
+    }
+    let disks: Vec<DiskId> = bench.model.disks.keys().cloned().collect();
+    for disk in disks {
+        bench.must(&Operation::Flush { disk });
+    }
+    let contents = served(bench.store(), &bench);
+    bench.close();
+    (bench, contents)
+}
+
+fn served(store: &Store, bench: &Bench) -> Vec<Content> {
+    let disk = |disk: &DiskId| content(&*store.open_disk(disk).unwrap());
+    let disks = bench.model.disks.iter().map(|(id, state)| {
+        let bytes = disk(id);
+        assert_same(&bytes, &bytes_of(&state.content()), "the store against its model");
+        ("disk", id.to_string(), bytes)
+    });
+    let layer = |layer: &LayerId| content(&*store.open_layer(*layer).unwrap());
+    let layers = bench.model.layers.keys().map(|id| ("layer", id.to_string(), layer(id)));
+    disks.chain(layers).collect()
+}
+
+/// Every file below a directory, with its bytes.
+fn all_files(root: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(root).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            files.extend(all_files(&path));
+        } else {
+            files.push((path.clone(), fs::read(path).unwrap()));
+        }
+    }
+    files.sort();
+    files
+}
+
+#[test]
+fn another_program_finds_the_bytes_we_serve() {
+    let (mut disks, mut layers, mut written) = (0, 0, 0);
+    for seed in 1..=8 {
+        let (bench, contents) = random_history(seed, 70);
+        let store = bench.storage.path();
+        let before = all_files(store);
+        for (what, name, wanted) in &contents {
+            let found = read(store, what, name).unwrap_or_else(|error| panic!("{seed}: {error}"));
+            assert_same(&found, wanted, &format!("seed {seed}, {what} {name}"));
+            *(if *what == "disk" { &mut disks } else { &mut layers }) += 1;
+            written += usize::from(wanted.iter().any(|byte| *byte != 0));
+        }
+        assert!(before == all_files(store), "a reader changes nothing");
+    }
+    assert!(disks > 8 && layers > 8 && written > 16, "{disks} disks, {layers} layers: too easy");
+}
