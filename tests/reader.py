@@ -30,8 +30,7 @@ def crc32c(data):
         crc = crc >> 8 ^ TABLE[(crc ^ byte) & 255]
     return crc ^ 0xFFFFFFFF
 
-def fits(piece, at):
-    """Whether the CRC that lies at the end is that of what lies before it."""
+def fits(piece, at):  # whether the CRC that lies at the end is that of what lies before it
     return len(piece) == at + 4 and crc32c(piece[:at]) == struct.unpack_from("<I", piece, at)[0]
 
 def record(sector, slot, page):
@@ -45,8 +44,8 @@ def record(sector, slot, page):
     if state != FREE and (epoch & 0xFFFFFFFF == 0 or size not in SIZES or reset > 1):
         return None
     disk = str(sector[72:104].rstrip(b"\0"), "ascii", "replace") if state != FREE else None
-    base, head = sector[40:56], sector[56:72]
-    return dict(disk=disk, state=state, sequence=sequence, epoch=epoch, size=size, base=base, head=head)
+    found = dict(disk=disk, state=state, sequence=sequence, epoch=epoch, size=size)
+    return found | dict(base=sector[40:56], head=sector[56:72])
 
 def judged(sectors, slot):
     """The disk a slot names, with the record that counts; the latter is none where the slot is damaged."""
@@ -60,6 +59,7 @@ def judged(sectors, slot):
 
 def find_disk(store, disk):
     raw = open(f"{store}/ledger", "rb").read()
+    need(len(raw) >= 2 * PAGE, "the ledger: it is shorter than its header")
     good = [copy for copy in (raw[:PAGE], raw[PAGE:2 * PAGE]) if copy[:8] == b"REINITLG" and fits(copy, 4092)]
     need(good, "the ledger: no valid copy of its header")
     version, features = struct.unpack_from("<II", good[0], 8)

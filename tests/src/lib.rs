@@ -8,6 +8,7 @@ pub mod ecs;
 pub mod faulty_storage;
 pub mod program;
 pub mod qemu;
+pub mod reader;
 pub mod recorded_storage;
 pub mod reference_model;
 pub mod sdk;

@@ -6,33 +6,18 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::Command,
 };
 
 use block_device::{BlockDevice, ByteOffset, DiskId};
 use block_store::{LayerId, Store};
 use tests::{
-    recorded_storage::{Dice, scratch},
+    reader::read,
+    recorded_storage::Dice,
     reference_model::{Bench, Operation, bytes_of, random_operation},
 };
 
 /// Disk or layer, its name, and what it reads as.
 type Content = (&'static str, String, Vec<u8>);
-
-/// Runs the reader on a store; the file it made, or what it said.
-fn read(store: &Path, what: &str, name: &str) -> Result<Vec<u8>, String> {
-    let (place, script) = (scratch(), Path::new(env!("CARGO_MANIFEST_DIR")).join("reader.py"));
-    let output = place.path().join("raw");
-    // Isolated: no bytecode beside the script, nothing of the environment.
-    let mut reader = Command::new("python3");
-    reader.arg("-IB").arg(script).arg(store).args([what, name]).arg(&output);
-    let ended = reader.output().unwrap();
-    if ended.status.success() {
-        return Ok(fs::read(output).unwrap());
-    }
-    assert!(!output.exists(), "what is refused leaves no output");
-    Err(String::from_utf8(ended.stderr).unwrap().trim_end().to_owned())
-}
 
 /// Our own reading of all of a device.
 fn content(device: &dyn BlockDevice) -> Vec<u8> {
