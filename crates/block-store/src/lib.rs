@@ -45,6 +45,8 @@ mod error;
 mod file_storage;
 mod flush;
 mod geometry;
+#[cfg(test)]
+mod golden;
 mod hash_table;
 mod hashing;
 mod head;
