@@ -11,18 +11,12 @@
 //!
 //! Left to others: when data is durable (`flush`), which words may change (`head`).
 
-use std::{
-    io::IoSlice,
-    ops::Range,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-};
+use std::{io::IoSlice, ops::Range, sync::Arc};
 
 use parking_lot::Mutex;
 
 use crate::{
+    checked_sectors::CheckedSectors,
     error::StoreError,
     geometry::{
         ClusterIndex, Geometry, MAP_SECTOR, SECTOR_WORDS, SectorIndex, WORDS_START, bytes, index,
@@ -43,9 +37,8 @@ pub(crate) struct ClusterMap {
     live: MappedWords,
     /// No word of the file may have a higher epoch.
     highest: EpochTag,
-    /// One bit a sector: its check word was found right. Set with Release after the check, read
-    /// with Acquire; a set bit is never cleared.
-    verified: Box<[AtomicU64]>,
+    /// Sectors whose check word was found right.
+    verified: CheckedSectors,
     /// Held while a sector is verified, so that nobody stores into it meanwhile.
     verifying: Mutex<()>,
 }
@@ -82,7 +75,7 @@ impl ClusterMap {
         highest: EpochTag,
         live: MappedWords,
     ) -> Self {
-        let verified = (0..geometry.sectors().div_ceil(64)).map(|_| AtomicU64::new(0)).collect();
+        let verified = CheckedSectors::none_of(geometry.sectors());
         Self { layer, geometry, file, live, highest, verified, verifying: Mutex::new(()) }
     }
 
@@ -154,7 +147,7 @@ impl ClusterMap {
     }
 
     /// Sectors that are not holes of the file, or were touched in this process.
-    fn stored_sectors(&self) -> Result<Vec<SectorIndex>, StoreError> {
+    pub(crate) fn stored_sectors(&self) -> Result<Vec<SectorIndex>, StoreError> {
         let mut stored = vec![false; index(self.geometry.sectors())];
         for range in self.stored_ranges()? {
             let first = (range.start.max(WORDS_START) - WORDS_START) / MAP_SECTOR;
@@ -178,10 +171,8 @@ impl ClusterMap {
         Ok(ranges)
     }
 
-    /// Acquire; pairs with the Release in `verify`: who sees the bit sees a checked sector.
     fn is_verified(&self, sector: SectorIndex) -> bool {
-        let (word, bit) = (index(sector.0 / 64), sector.0 % 64);
-        self.verified[word].load(Ordering::Acquire) & (1 << bit) != 0
+        self.verified.holds(sector.0)
     }
 
     #[cold]
@@ -199,8 +190,7 @@ impl ClusterMap {
             chunk.copy_from_slice(&self.live.load(start + 8 * place).to_le_bytes());
         }
         self.judge(sector, &bytes)?;
-        let (word, bit) = (index(sector.0 / 64), sector.0 % 64);
-        self.verified[word].fetch_or(1 << bit, Ordering::Release);
+        self.verified.add(sector.0);
         Ok(())
     }
 
