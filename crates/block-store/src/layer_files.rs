@@ -1,4 +1,4 @@
-//! The files of a layer: `layers/<id>/{data,map}` and its marks.
+//! The files of a layer: `layers/<id>/{data,map}`, its marks, and the name of its `owners`.
 //!
 //! What must always hold
 //! 1. A layer's directory appears under its name only once all it was made with is durable:
@@ -271,7 +271,12 @@ impl Entry {
     }
 }
 
-fn directory_of(layer: LayerId) -> String {
+/// Where the owner table of a layer lies, if it has one.
+pub(crate) fn owners_of(layer: LayerId) -> String {
+    format!("{LAYERS}/{layer}/owners")
+}
+
+pub(crate) fn directory_of(layer: LayerId) -> String {
     format!("{LAYERS}/{layer}")
 }
 

@@ -13,7 +13,10 @@ use crate::{
     geometry::{ClusterIndex, bytes, clusters_of, index},
     head::Head,
     id::EpochTag,
+    owner_file::{self, Row},
+    owner_table::Holders,
     sealed_layer::Chain,
+    word::Blocks,
 };
 
 /// Who holds a stretch.
@@ -78,13 +81,8 @@ impl Stack<'_> {
             left = owners.assign(left, said.data, Owner::Head);
             left = owners.assign(left, said.zero, Owner::Zero);
         }
-        for (place, layer) in self.base.map_or(&[][..], Chain::layers).iter().enumerate() {
-            if left == 0 {
-                break;
-            }
-            let said = layer.said(cluster)?;
-            left = owners.assign(left, said.data, Owner::Layer(place));
-            left = owners.assign(left, said.zero, Owner::Zero);
+        if let Some(chain) = self.base {
+            owners.look_through(chain, cluster, left)?;
         }
         Ok(owners)
     }
@@ -105,6 +103,93 @@ impl Owners {
             mine &= mine - 1;
         }
         left & !said
+    }
+
+    /// Gives the blocks that are left to the layers of the chain: from above, down to the first
+    /// layer with an owner table, which knows the rest.
+    fn look_through(
+        &mut self,
+        chain: &Chain,
+        cluster: ClusterIndex,
+        mut left: u16,
+    ) -> Result<(), StoreError> {
+        for place in 0..chain.layers().len() {
+            if left == 0 {
+                break;
+            }
+            if let Some(holders) = chain.holders(place, cluster) {
+                if self.ask_holders(chain, &holders, cluster, left)? {
+                    break;
+                }
+                chain.distrust_table(place);
+                self.forget(left);
+            }
+            left &= !self.ask(chain, place, cluster, left)?.known();
+        }
+        Ok(())
+    }
+
+    /// Gives the blocks that are left to who holds them by a table; answers false if one of them
+    /// does not hold what it should.
+    fn ask_holders(
+        &mut self,
+        chain: &Chain,
+        holders: &Holders,
+        cluster: ClusterIndex,
+        left: u16,
+    ) -> Result<bool, StoreError> {
+        match holders {
+            Holders::One(0) => Ok(true),
+            Holders::One(speaker) => {
+                let said = self.ask(chain, chain.place(*speaker), cluster, left)?;
+                Ok(said.known() != 0)
+            }
+            Holders::Each(row) => self.ask_each(chain, row, cluster, left),
+        }
+    }
+
+    fn ask_each(
+        &mut self,
+        chain: &Chain,
+        row: &Row,
+        cluster: ClusterIndex,
+        mut left: u16,
+    ) -> Result<bool, StoreError> {
+        while left != 0 {
+            let speaker = row[index(u64::from(left.trailing_zeros()))];
+            let mine = left & owner_file::blocks_of(row, speaker);
+            if speaker != 0 {
+                let said = self.ask(chain, chain.place(speaker), cluster, mine)?;
+                if mine & !said.known() != 0 {
+                    return Ok(false);
+                }
+            }
+            left &= !mine;
+        }
+        Ok(true)
+    }
+
+    /// Gives those of the blocks that the layer at this place holds to it; answers what it says.
+    fn ask(
+        &mut self,
+        chain: &Chain,
+        place: usize,
+        cluster: ClusterIndex,
+        blocks: u16,
+    ) -> Result<Blocks, StoreError> {
+        let said = chain.layers()[place].said(cluster)?;
+        let left = self.assign(blocks, said.data, Owner::Layer(place));
+        self.assign(left, said.zero, Owner::Zero);
+        Ok(said)
+    }
+
+    /// Takes the blocks back from whoever got them.
+    fn forget(&mut self, blocks: u16) {
+        for (block, owner) in self.of.iter_mut().enumerate() {
+            if blocks & (1 << block) != 0 {
+                *owner = Owner::Hole;
+            }
+        }
     }
 
     /// The runs of blocks of one owner, cut to the range.

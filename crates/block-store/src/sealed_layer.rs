@@ -4,12 +4,16 @@
 //! 1. A sealed layer never changes, so it is opened and mapped once, however many disks share it.
 //! 2. A chain is bounded and has no loop; each layer is at least as large as the one below.
 //! 3. A layer whose header, files or map are not as they must be is refused, never guessed at.
+//! 4. An owner table only makes reads short: where there is none, they walk.
 //!
-//! Left to others: who names layers and when they are removed (`names`).
+//! Lock: `open`, held for a moment, never across I/O. Two may open the same layer at a time; one
+//! of them wins, and both use what that one opened.
+//! Left to others: who names layers and when they are removed (`names`), making owner tables
+//! (`owner_builder`).
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Weak},
+    sync::{Arc, OnceLock, Weak, mpsc},
 };
 
 use block_device::DeviceError;
@@ -18,23 +22,32 @@ use parking_lot::Mutex;
 use crate::{
     cluster_map::ClusterMap,
     error::StoreError,
-    geometry::{ClusterIndex, index},
+    geometry::{ClusterIndex, SectorIndex, index},
     header::{Header, LayerState, StoredHeader},
     id::LayerId,
     layer_files::LayerFiles,
+    owner_file::{Lineage, Speaker},
+    owner_table::{Holders, OwnerTable, Untrue},
     resolve::{Owner, Stack},
     storage::Storage,
     word::Blocks,
+    worker::Job,
 };
 
 /// The longest chain that is followed, in layers: bounds the walk of a read and the time to open.
 pub(crate) const MAX_CHAIN: usize = 1024;
+
+/// The shortest chain whose uppermost layer gets an owner table: to ask two layers is no more work
+/// than to ask a table and then a layer.
+const TABLE_FROM: usize = 3;
 
 /// A layer that will never change.
 #[derive(Debug)]
 pub(crate) struct SealedLayer {
     pub(crate) files: LayerFiles,
     map: ClusterMap,
+    /// Whose each block is, here and below; set once there is a table.
+    owners: OnceLock<OwnerTable>,
     /// The header as it was found; hashes may be added to the file later.
     pub(crate) header: Header,
 }
@@ -55,12 +68,24 @@ impl SealedLayer {
         files.check_lengths(&header)?;
         let map =
             ClusterMap::of_sealed(files.map.clone(), layer, header.geometry, header.epoch.tag())?;
-        Ok(Self { files, map, header })
+        Ok(Self { files, map, owners: OnceLock::new(), header })
     }
 
     /// What the layer says of a cluster.
     pub(crate) fn said(&self, cluster: ClusterIndex) -> Result<Blocks, StoreError> {
+        #[cfg(test)]
+        asked::one_more();
         Ok(self.map.word(cluster)?.at(self.header.epoch.tag()))
+    }
+
+    /// The owner table, if there is one that can be trusted.
+    pub(crate) fn table(&self) -> Option<&OwnerTable> {
+        self.owners.get().filter(|table| table.is_trusted())
+    }
+
+    /// Map sectors that may say something.
+    pub(crate) fn stored_sectors(&self) -> Result<Vec<SectorIndex>, StoreError> {
+        self.map.stored_sectors()
     }
 
     /// The clusters this layer says something about, in order.
@@ -98,6 +123,51 @@ impl Chain {
     /// Bytes the chain covers.
     pub(crate) fn size(&self) -> u64 {
         self.top().header.geometry.size()
+    }
+
+    /// Who holds the blocks of a cluster, by the table of the layer at this place.
+    pub(crate) fn holders(&self, place: usize, cluster: ClusterIndex) -> Option<Holders> {
+        let table = self.layers[place].table()?;
+        table.holders(cluster).inspect_err(|error| table.distrust(error)).ok()
+    }
+
+    /// The table of the layer at this place named a layer that does not hold what it should.
+    pub(crate) fn distrust_table(&self, place: usize) {
+        if let Some(table) = self.layers[place].table() {
+            table.distrust(&Untrue::Detail("a layer it names does not hold what it says"));
+        }
+    }
+
+    /// The number that owner tables give to the layer at this place.
+    pub(crate) fn speaker(&self, place: usize) -> Speaker {
+        Speaker::try_from(self.layers.len() - place).expect("a chain is bounded")
+    }
+
+    /// The place of the layer that owner tables give this number.
+    pub(crate) fn place(&self, speaker: Speaker) -> usize {
+        self.layers.len() - usize::from(speaker)
+    }
+
+    /// Whether the uppermost layer should have a table and has none.
+    pub(crate) fn lacks_table(&self) -> bool {
+        self.layers.len() >= TABLE_FROM && self.top().table().is_none()
+    }
+
+    /// Opens the uppermost table there is: all that is below it needs none.
+    pub(crate) fn open_table(&self, storage: &dyn Storage, jobs: &mpsc::Sender<Job>) {
+        for place in 0..(self.layers.len() + 1).saturating_sub(TABLE_FROM) {
+            let layer = &self.layers[place];
+            if layer.owners.get().is_none()
+                && let Some(table) =
+                    OwnerTable::open(storage, Lineage::of(&self.layers[place..]), jobs)
+            {
+                // Who came first opened the same one.
+                let _ = layer.owners.set(table);
+            }
+            if layer.table().is_some() {
+                return;
+            }
+        }
     }
 
     /// The chain from this place on downwards.
@@ -140,9 +210,10 @@ pub(crate) fn read_stack(
 }
 
 /// All sealed layers that are open, each once.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct OpenLayers {
     open: Mutex<OpenMaps>,
+    pub(crate) jobs: mpsc::Sender<Job>,
 }
 
 #[derive(Debug, Default)]
@@ -152,32 +223,42 @@ struct OpenMaps {
 }
 
 impl OpenLayers {
+    pub(crate) fn new(jobs: mpsc::Sender<Job>) -> Self {
+        Self { open: Mutex::default(), jobs }
+    }
+
     /// The chain whose uppermost layer this is.
     pub(crate) fn chain(
         &self,
         storage: &dyn Storage,
         top: LayerId,
     ) -> Result<Arc<Chain>, StoreError> {
-        let mut open = self.open.lock();
-        if let Some(chain) = open.chains.get(&top).and_then(Weak::upgrade) {
+        if let Some(chain) = self.open_chain(top) {
             return Ok(chain);
         }
-        let chain = Arc::new(Chain { layers: open.collect(storage, top)? });
-        open.chains.retain(|_, chain| chain.strong_count() > 0);
-        open.chains.insert(top, Arc::downgrade(&chain));
+        let chain = Chain { layers: self.collect(storage, top)? };
+        chain.open_table(storage, &self.jobs);
+        let chain = self.open.lock().keep_chain(Arc::new(chain));
+        if chain.lacks_table() {
+            // When the worker is gone the store is closing; the next one asks again.
+            let _ = self.jobs.send(Job::MakeOwners(top));
+        }
         Ok(chain)
+    }
+
+    /// The chain, if somebody has it open.
+    pub(crate) fn open_chain(&self, top: LayerId) -> Option<Arc<Chain>> {
+        self.open.lock().chains.get(&top).and_then(Weak::upgrade)
     }
 
     /// Whether anybody has the layer open.
     pub(crate) fn is_open(&self, layer: LayerId) -> bool {
         self.open.lock().layers.get(&layer).is_some_and(|layer| layer.strong_count() > 0)
     }
-}
 
-impl OpenMaps {
     /// The layer and its ancestors. A loop would meet the bound.
     fn collect(
-        &mut self,
+        &self,
         storage: &dyn Storage,
         top: LayerId,
     ) -> Result<Vec<Arc<SealedLayer>>, StoreError> {
@@ -209,17 +290,64 @@ impl OpenMaps {
         Ok(layers)
     }
 
-    fn layer(
-        &mut self,
-        storage: &dyn Storage,
-        id: LayerId,
-    ) -> Result<Arc<SealedLayer>, StoreError> {
-        if let Some(layer) = self.layers.get(&id).and_then(Weak::upgrade) {
+    fn layer(&self, storage: &dyn Storage, id: LayerId) -> Result<Arc<SealedLayer>, StoreError> {
+        if let Some(layer) = self.open_layer(id) {
             return Ok(layer);
         }
-        let layer = Arc::new(SealedLayer::open(storage, id)?);
-        self.layers.retain(|_, layer| layer.strong_count() > 0);
+        let layer = SealedLayer::open(storage, id)?;
+        Ok(self.open.lock().keep_layer(Arc::new(layer)))
+    }
+
+    fn open_layer(&self, id: LayerId) -> Option<Arc<SealedLayer>> {
+        self.open.lock().layers.get(&id).and_then(Weak::upgrade)
+    }
+}
+
+impl OpenMaps {
+    /// The layer, or the one that somebody else opened meanwhile.
+    fn keep_layer(&mut self, layer: Arc<SealedLayer>) -> Arc<SealedLayer> {
+        let id = layer.files.layer;
+        if let Some(earlier) = self.layers.get(&id).and_then(Weak::upgrade) {
+            return earlier;
+        }
+        forget_closed(&mut self.layers);
         self.layers.insert(id, Arc::downgrade(&layer));
-        Ok(layer)
+        layer
+    }
+
+    /// The same for a chain.
+    fn keep_chain(&mut self, chain: Arc<Chain>) -> Arc<Chain> {
+        let top = chain.layer();
+        if let Some(earlier) = self.chains.get(&top).and_then(Weak::upgrade) {
+            return earlier;
+        }
+        forget_closed(&mut self.chains);
+        self.chains.insert(top, Arc::downgrade(&chain));
+        chain
+    }
+}
+
+/// Forgets what nobody has open, now and then: a look at all of them for each new one would cost
+/// ever more the more there are.
+fn forget_closed<T>(open: &mut HashMap<LayerId, Weak<T>>) {
+    if open.len() == open.capacity() {
+        open.retain(|_, value| value.strong_count() > 0);
+    }
+}
+
+/// How many map words of sealed layers this thread has asked for: tests count them.
+#[cfg(test)]
+pub(crate) mod asked {
+    use std::cell::Cell;
+
+    thread_local! { static COUNT: Cell<u64> = const { Cell::new(0) }; }
+
+    pub(super) fn one_more() {
+        COUNT.set(COUNT.get() + 1);
+    }
+
+    /// How often something was asked since the last call.
+    pub(crate) fn since_last() -> u64 {
+        COUNT.replace(0)
     }
 }

@@ -10,7 +10,11 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, atomic::Ordering, mpsc},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
     thread::JoinHandle,
 };
 
@@ -63,6 +67,8 @@ pub(crate) struct Shared {
     /// Marked slots of the ledger, until they are settled.
     pub(crate) unsettled: Mutex<Contents>,
     pub(crate) hashing: Hashing,
+    /// The last clone is gone: long work for later stops.
+    pub(crate) is_closing: AtomicBool,
     jobs: mpsc::Sender<Job>,
     _lock: StoreLock,
 }
@@ -141,12 +147,13 @@ impl Store {
             names: Arc::new(Names::new(jobs.clone())),
             storage,
             ledger,
-            layers: OpenLayers::default(),
+            layers: OpenLayers::new(jobs.clone()),
             disks: RwLock::default(),
             refused: RwLock::default(),
             making: Mutex::default(),
             unsettled: Mutex::default(),
             hashing: Hashing::default(),
+            is_closing: AtomicBool::new(false),
             jobs,
             _lock: lock,
         });
@@ -332,6 +339,8 @@ impl Shared {
 
 impl Drop for Inner {
     fn drop(&mut self) {
+        // Relaxed: it only makes the worker stop sooner.
+        self.shared.is_closing.store(true, Ordering::Relaxed);
         self.shared.later(Job::Stop);
         if let Some(worker) = self.worker.lock().take() {
             // It only fails if the worker panicked, which was reported then.

@@ -1,4 +1,5 @@
-//! What is done later, by one background thread: headers after resets, marks, dead layers.
+//! What is done later, by one background thread: headers after resets, marks, dead layers, owner
+//! tables.
 //!
 //! What must always hold: nothing that was answered depends on a job being done; a job that is
 //! lost in a crash is found again by the next start.
@@ -6,7 +7,8 @@
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
-    sync::{Arc, mpsc},
+    io,
+    sync::{Arc, atomic::Ordering, mpsc},
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
@@ -17,6 +19,7 @@ use crate::{
     header::{Header, LayerState, StoredHeader},
     id::LayerId,
     layer_files::{self, Entry, LayerFiles, Mark},
+    owner_builder,
     storage::Storage,
     store::Shared,
 };
@@ -44,6 +47,10 @@ pub(crate) enum Job {
     RemoveRemains(String),
     /// Remove a sealed layer if nothing needs it any more.
     Collect(LayerId),
+    /// Make the owner table of a layer that is open and has none.
+    MakeOwners(LayerId),
+    /// Remove a damaged owner table, and make a new one.
+    RenewOwners(LayerId),
     /// Answer once everything before is done.
     Barrier(mpsc::Sender<()>),
     /// The store is closed.
@@ -142,6 +149,8 @@ impl Worker {
                 let outcome = self.collect(layer);
                 log(outcome);
             }
+            Job::MakeOwners(layer) => log(self.make_owners(layer)),
+            Job::RenewOwners(layer) => log(self.renew_owners(layer)),
             Job::Barrier(_) | Job::Stop => {}
         }
     }
@@ -167,6 +176,27 @@ impl Worker {
             if let Some(refresh) = self.late.remove(&layer) {
                 log(refresh.run());
             }
+        }
+    }
+
+    /// This thread is the one that removes layers, so the layer stays while it works.
+    fn make_owners(&self, layer: LayerId) -> Result<(), StoreError> {
+        let (storage, shared) = (&*self.shared.storage, &self.shared);
+        let Some(chain) = shared.layers.open_chain(layer) else { return Ok(()) };
+        // Relaxed: a little later is soon enough.
+        let goes_on = || !shared.is_closing.load(Ordering::Relaxed);
+        if chain.lacks_table() && owner_builder::build(storage, &chain, goes_on)? {
+            chain.open_table(storage, &shared.layers.jobs);
+        }
+        Ok(())
+    }
+
+    fn renew_owners(&self, layer: LayerId) -> Result<(), StoreError> {
+        match self.shared.storage.remove_file(&layer_files::owners_of(layer)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(StoreError::io(format!("removing the owner table of layer {layer}"))(error))
+            }
+            _ => self.make_owners(layer),
         }
     }
 

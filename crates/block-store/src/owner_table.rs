@@ -1,0 +1,292 @@
+//! Owner tables: who holds a block of a chain, without a walk through it.
+//!
+//! What must always hold
+//! 1. A table is derived: without it a read walks and gives the same bytes. So whatever is wrong
+//!    with one is told in the log, and the table is not used again.
+//! 2. Nothing of it is believed before it was checked: header and directory when it is opened, each
+//!    sector at first touch. Who uses an answer also asks the layer named whether it holds the block.
+//!
+//! The file needs no sync before it is believed: what a killed process left in the cache is right
+//! if its checksums are, and what the device lost is missed by them.
+//! Left to others: the bytes (`owner_file`), making one (`owner_builder`).
+
+use std::{
+    io,
+    sync::{
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
+};
+
+use crate::{
+    checked_sectors::CheckedSectors,
+    geometry::{ClusterIndex, bytes, index},
+    layer_files,
+    mapped_file::MappedWords,
+    owner_file::{
+        self, DIRECTORY_START, IS_ROW, Lineage, ROW_BYTES, Row, SECTOR, SECTOR_ROWS, Speaker,
+        Summary,
+    },
+    storage::{Storage, StorageFile},
+    worker::Job,
+};
+
+/// An open table.
+#[derive(Debug)]
+pub(crate) struct OwnerTable {
+    lineage: Lineage,
+    /// The first sector of each group, and the end.
+    directory: Box<[u32]>,
+    words: MappedWords,
+    checked: CheckedSectors,
+    /// Something of it was wrong: the walk does the work.
+    is_distrusted: AtomicBool,
+    jobs: mpsc::Sender<Job>,
+}
+
+/// Who holds the blocks of a cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Holders {
+    /// One layer holds all that anybody holds; 0 is nobody.
+    One(Speaker),
+    /// One for each block.
+    Each(Row),
+}
+
+/// Why a table is not to be believed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Untrue {
+    #[error("{0}")]
+    Detail(&'static str),
+    #[error("sector {sector}: {detail}")]
+    Sector { sector: u64, detail: &'static str },
+    #[error("reading it failed: {0}")]
+    Io(#[from] io::Error),
+}
+
+impl OwnerTable {
+    /// The table of a layer, if it has one that can be believed.
+    pub(crate) fn open(
+        storage: &dyn Storage,
+        lineage: Lineage,
+        jobs: &mpsc::Sender<Job>,
+    ) -> Option<Self> {
+        let layer = lineage.layer;
+        let opened = storage
+            .open(&layer_files::owners_of(layer))
+            .map_err(Untrue::from)
+            .and_then(|file| Self::check(&*file, lineage, jobs));
+        match opened {
+            Ok(table) => Some(table),
+            Err(Untrue::Io(error)) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => {
+                tracing::warn!(%layer, %error, "an owner table is not used and will be made anew");
+                None
+            }
+        }
+    }
+
+    fn check(
+        file: &dyn StorageFile,
+        lineage: Lineage,
+        jobs: &mpsc::Sender<Job>,
+    ) -> Result<Self, Untrue> {
+        let mut page = [0; 4096];
+        file.read_exact_at(&mut page, 0)?;
+        let summary = owner_file::parse_header(&page, &lineage).map_err(Untrue::Detail)?;
+        let directory = read_directory(file, &lineage, summary)?;
+        let length = summary
+            .sectors
+            .checked_mul(bytes(SECTOR))
+            .and_then(|sectors| sectors.checked_add(lineage.sectors_start()))
+            .ok_or(Untrue::Detail("it claims to be endless"))?;
+        if file.length()? != length {
+            return Err(Untrue::Detail("it is cut short or too long"));
+        }
+        Ok(Self {
+            words: MappedWords::read_only(file.file(), index(length))?,
+            checked: CheckedSectors::none_of(summary.sectors),
+            directory,
+            lineage,
+            is_distrusted: AtomicBool::new(false),
+            jobs: jobs.clone(),
+        })
+    }
+
+    /// Whether nothing wrong was found so far.
+    pub(crate) fn is_trusted(&self) -> bool {
+        // Relaxed: who comes too late finds the same damage.
+        !self.is_distrusted.load(Ordering::Relaxed)
+    }
+
+    /// Ends the use of the table, and has a new one made.
+    #[cold]
+    pub(crate) fn distrust(&self, error: &Untrue) {
+        // Relaxed: see `is_trusted`.
+        if !self.is_distrusted.swap(true, Ordering::Relaxed) {
+            let layer = self.lineage.layer;
+            tracing::warn!(%layer, %error, "an owner table is damaged; reads walk instead");
+            // When the worker is gone the store is closing; the next one finds the damage again.
+            let _ = self.jobs.send(Job::RenewOwners(layer));
+        }
+    }
+
+    /// Who holds the blocks of a cluster.
+    pub(crate) fn holders(&self, cluster: ClusterIndex) -> Result<Holders, Untrue> {
+        let (group, place) = owner_file::place_of(cluster);
+        let [first, end, ..] = self.directory[group.min(self.directory.len())..] else {
+            // Past the end of the layer.
+            return Ok(Holders::One(0));
+        };
+        if first == end {
+            return Ok(Holders::One(0));
+        }
+        let (first, end) = (u64::from(first), u64::from(end));
+        let word = self.word(first, place / 4 * 8)?;
+        let number = Speaker::from_le_bytes(word.as_chunks().0[place % 4]);
+        if number & IS_ROW == 0 {
+            return self.known(first, number).map(Holders::One);
+        }
+        let row = usize::from(number & !IS_ROW);
+        let sector = first + 1 + bytes(row / SECTOR_ROWS);
+        if sector >= end {
+            return Err(Untrue::Sector { sector: first, detail: "it names a row there is not" });
+        }
+        self.row(sector, row % SECTOR_ROWS).map(Holders::Each)
+    }
+
+    /// The groups that anybody says something of.
+    pub(crate) fn groups(&self) -> impl Iterator<Item = usize> {
+        self.directory.windows(2).enumerate().filter(|(_, ends)| ends[0] != ends[1]).map(|(g, _)| g)
+    }
+
+    fn row(&self, sector: u64, place: usize) -> Result<Row, Untrue> {
+        let mut row = [0; 16];
+        for (quarter, speakers) in row.chunks_exact_mut(4).enumerate() {
+            let word = self.word(sector, ROW_BYTES * place + 8 * quarter)?;
+            for (speaker, bytes) in speakers.iter_mut().zip(word.as_chunks::<2>().0) {
+                *speaker = self.known(sector, Speaker::from_le_bytes(*bytes))?;
+            }
+        }
+        Ok(row)
+    }
+
+    /// The number, if the chain has such a layer.
+    fn known(&self, sector: u64, speaker: Speaker) -> Result<Speaker, Untrue> {
+        if speaker > self.lineage.layers {
+            return Err(Untrue::Sector { sector, detail: "it names a layer there is not" });
+        }
+        Ok(speaker)
+    }
+
+    /// Eight bytes of a sector, which is checked first.
+    fn word(&self, sector: u64, offset: usize) -> Result<[u8; 8], Untrue> {
+        if !self.checked.holds(sector) {
+            self.check_sector(sector)?;
+        }
+        Ok(self.words.load(self.start_of(sector) + offset).to_le_bytes())
+    }
+
+    #[cold]
+    fn check_sector(&self, sector: u64) -> Result<(), Untrue> {
+        let start = self.start_of(sector);
+        self.words.populate(start, SECTOR)?;
+        let mut content = [0; SECTOR];
+        for (place, chunk) in content.chunks_exact_mut(8).enumerate() {
+            chunk.copy_from_slice(&self.words.load(start + 8 * place).to_le_bytes());
+        }
+        if !self.lineage.fits(sector, &content) {
+            return Err(Untrue::Sector { sector, detail: "its check word is wrong" });
+        }
+        self.checked.add(sector);
+        Ok(())
+    }
+
+    fn start_of(&self, sector: u64) -> usize {
+        index(self.lineage.sectors_start()) + index(sector) * SECTOR
+    }
+}
+
+fn read_directory(
+    file: &dyn StorageFile,
+    lineage: &Lineage,
+    summary: Summary,
+) -> Result<Box<[u32]>, Untrue> {
+    let mut buffer = vec![0; index(lineage.sectors_start() - DIRECTORY_START)];
+    file.read_exact_at(&mut buffer, DIRECTORY_START)?;
+    if crc32c::crc32c(&buffer) != summary.directory_crc {
+        return Err(Untrue::Detail("the checksum of its directory is wrong"));
+    }
+    let (numbers, _) = buffer.as_chunks::<4>();
+    let numbers = numbers.iter().take(index(lineage.groups() + 1));
+    let directory: Box<[u32]> = numbers.map(|bytes| u32::from_le_bytes(*bytes)).collect();
+    let is_sound = directory.first() == Some(&0)
+        && directory.is_sorted()
+        && directory.last().map(|end| u64::from(*end)) == Some(summary.sectors);
+    if !is_sound {
+        return Err(Untrue::Detail("its directory is not in order"));
+    }
+    Ok(directory)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use block_device::{BLOCK, BlockDevice, ByteLength, ByteOffset, CLUSTER, Durability};
+
+    use crate::{
+        CommitError, FileStorage, LayerKind, LayerLabel, Store, layer_files, sealed_layer::asked,
+    };
+
+    const LAYERS: u64 = 48;
+    const CLUSTERS: u64 = 40;
+
+    /// A disk each of whose clusters is mixed from several of many layers.
+    fn deep_disk(directory: &std::path::Path) -> Store {
+        let storage = Arc::new(FileStorage::open(directory).unwrap());
+        Store::create(&*storage).unwrap();
+        let store = Store::open(storage).unwrap();
+        store.settle_alone().unwrap();
+        let disk = "d-1".parse().unwrap();
+        let size = ByteLength::new(CLUSTERS * CLUSTER);
+        store.create_disk(&disk, size, None).unwrap().publish().unwrap();
+        for layer in 0..LAYERS {
+            let handle = store.open_disk(&disk).unwrap();
+            for cluster in 0..CLUSTERS {
+                let place = cluster * CLUSTER + (layer + cluster) % 16 * BLOCK;
+                handle.write_at(&[7; 512], ByteOffset::new(place), Durability::Cached).unwrap();
+            }
+            let label = LayerLabel { kind: LayerKind::Snapshot, ..layer_files::head_label() };
+            store.snapshot(&disk, label, |_| Ok::<_, CommitError<()>>(())).unwrap();
+        }
+        store.wait_for_background();
+        store
+    }
+
+    /// The most layers that were asked for one block, over all blocks of the disk.
+    fn most_asked(store: &Store) -> u64 {
+        let handle = store.open_disk(&"d-1".parse().unwrap()).unwrap();
+        let mut most = 0;
+        for block in 0..CLUSTERS * 16 {
+            asked::since_last();
+            let mut buffer = [0; 4096];
+            handle.read_at(&mut buffer, ByteOffset::new(block * BLOCK)).unwrap();
+            assert_eq!(buffer[..512], [7; 512]);
+            most = most.max(asked::since_last());
+        }
+        most
+    }
+
+    #[test]
+    fn a_read_asks_one_layer_however_many_there_are() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = deep_disk(directory.path());
+        assert_eq!(most_asked(&store), 1, "with the tables that were made just now");
+        drop(store);
+        let storage = Arc::new(FileStorage::open(directory.path()).unwrap());
+        let store = Store::open(storage).unwrap();
+        store.settle_alone().unwrap();
+        assert_eq!(most_asked(&store), 1, "with the table that was found");
+    }
+}
