@@ -4,7 +4,7 @@
 //! to be deleted carries its mark before the catalog forgets it.
 //! Left to others: who names it (`cloud`), removing its files (`worker`).
 
-use std::sync::Arc;
+use std::{io, sync::Arc};
 
 use block_device::{
     BlockDevice, ByteLength, ByteOffset, ByteRange, DeviceError, Durability, Extent, ZeroMode,
@@ -19,6 +19,7 @@ use crate::{
     names::Pin,
     resolve::Stack,
     sealed_layer::Chain,
+    storage::Storage,
     store::{Shared, Store},
 };
 
@@ -56,7 +57,9 @@ impl Store {
         let allocated = files
             .data
             .allocated()
-            .and_then(|data| Ok(data + files.map.allocated()?))
+            .and_then(|data| {
+                Ok(data + files.map.allocated()? + allocated_by_table(storage, layer)?)
+            })
             .map_err(StoreError::io(format!("measuring layer {layer}")))?;
         Ok(LayerInfo {
             id: layer,
@@ -83,6 +86,14 @@ impl Store {
         self.layer(layer)?;
         layer_files::mark(&*shared.storage, layer, Mark::Deleting)?;
         Ok(StagedLayerDelete { shared: shared.clone(), layer: Some(layer) })
+    }
+}
+
+fn allocated_by_table(storage: &dyn Storage, layer: LayerId) -> io::Result<u64> {
+    match storage.open(&layer_files::owners_of(layer)) {
+        Ok(table) => table.allocated(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
+        Err(error) => Err(error),
     }
 }
 

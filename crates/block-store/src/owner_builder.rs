@@ -38,9 +38,11 @@ pub(crate) fn build(
         _ => {}
     }
     let file = storage.create(&half_made).map_err(io())?;
-    if !fill(&*file, chain, lineage, goes_on)? {
+    let filled = fill(&*file, chain, lineage, goes_on);
+    if !matches!(filled, Ok(true)) {
+        // A full file system gets back what there is no use for.
         storage.remove_file(&half_made).map_err(io())?;
-        return Ok(false);
+        return filled;
     }
     file.sync_data()
         .and_then(|()| storage.rename(&half_made, &layer_files::owners_of(layer)))
