@@ -11,7 +11,7 @@
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 use std::{
-    env,
+    env, fs,
     sync::{
         Arc,
         atomic::{AtomicU64, AtomicUsize, Ordering},
@@ -414,6 +414,45 @@ fn every_change_of_life_after_a_reset_is_survived() {
     ];
     let steps: Vec<_> = operations.iter().map(|operation| scene.bench.must(operation)).collect();
     assert_eq!(first_violation(&scene.bench, &steps), None);
+}
+
+/// Snapshots upon snapshots, and what the background makes of them.
+fn make_owner_tables(scene: &mut Scene) -> Vec<Step> {
+    let disk = scene.disk.clone();
+    let mut steps = Vec::new();
+    for start in [25, 60, 410] {
+        scene.bench.must(&write(&disk, start, 1));
+        let taken = scene.bench.must(&snapshot(&disk));
+        let mut later = scene.bench.must(&Operation::Settle);
+        later.start = taken.end;
+        steps.extend([taken, later]);
+    }
+    let layers = scene.bench.storage.path().join("layers");
+    let has_table = |layer: &fs::DirEntry| layer.path().join("owners").is_file();
+    let tables = fs::read_dir(layers).unwrap().filter(|layer| has_table(layer.as_ref().unwrap()));
+    assert_eq!(tables.count(), 2, "one for each layer that stands on two or more");
+    steps.split_off(2)
+}
+
+#[test]
+fn every_change_of_making_owner_tables_is_survived() {
+    let mut scene = Scene::new();
+    let steps = make_owner_tables(&mut scene);
+    assert_eq!(first_violation(&scene.bench, &steps), None);
+}
+
+#[test]
+fn an_owner_table_that_was_never_synced_is_found_out() {
+    let mut scene = Scene::new();
+    scene.bench.storage.omit(|role, _| role == SyncRole::Other);
+    let steps = make_owner_tables(&mut scene);
+    let last = steps.last().unwrap();
+    // Many times the same moment: header and directory must be there, and a sector not.
+    for seed in 0..400 {
+        let image = scene.bench.storage.cut(last.end, seed, 512);
+        let found = survives(&image, &last.expected_at(last.end, false));
+        assert!(found.is_ok(), "seed {seed}: {found:?}");
+    }
 }
 
 #[test]
