@@ -285,21 +285,31 @@ fn judge(a: Parsed, b: Parsed) -> Result<Judged, StoreError> {
             return Err(unknown(version));
         }
         (Parsed::Zeros, Parsed::Zeros) => Judged::NeverUsed,
-        (Parsed::Record(a), Parsed::Record(b)) if a.sequence.abs_diff(b.sequence) == 1 => {
+        (Parsed::Record(a), Parsed::Record(b)) if are_a_pair(&a, &b) => {
             Judged::Says(if a.sequence > b.sequence { *a } else { *b })
         }
         (Parsed::Record(a), Parsed::Record(_)) => damaged(Some(&a), "its two records do not fit"),
         // The first record of a slot goes to both places before anything else happens.
-        (Parsed::Record(only), Parsed::Zeros) | (Parsed::Zeros, Parsed::Record(only)) => {
-            match &only.state {
-                SlotState::Creating(_) if only.sequence <= 2 => Judged::Says(*only),
-                _ => damaged(Some(&only), "one of its two records is gone"),
-            }
-        }
+        (Parsed::Record(only), Parsed::Zeros) => alone(*only, 1),
+        (Parsed::Zeros, Parsed::Record(only)) => alone(*only, 2),
         (Parsed::Record(other), Parsed::Damaged(detail))
         | (Parsed::Damaged(detail), Parsed::Record(other)) => damaged(Some(&other), detail),
         (Parsed::Damaged(detail), _) | (_, Parsed::Damaged(detail)) => damaged(None, detail),
     })
+}
+
+/// Follows one another, each in its page: else the next commit would go over the newer one. There must be a next one.
+fn are_a_pair(a: &Record, b: &Record) -> bool {
+    let newest = a.sequence.max(b.sequence);
+    a.sequence.abs_diff(b.sequence) == 1 && a.sequence % 2 == 1 && newest < u64::MAX
+}
+
+/// A record whose other place was never written: all is well only if it is the slot's first in this place.
+fn alone(record: Record, first: u64) -> Judged {
+    match &record.state {
+        SlotState::Creating(_) if record.sequence == first => Judged::Says(record),
+        _ => damaged(Some(&record), "one of its two records is gone"),
+    }
 }
 
 fn damaged(other: Option<&Record>, detail: &str) -> Judged {
@@ -356,4 +366,26 @@ fn check_header(file: &dyn StorageFile) -> Result<(), StoreError> {
     }
     let detail = format!("version {version} with features {features:#x} is not known here");
     Err(StoreError::UnknownFormat { what: "the ledger".into(), detail })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(sequence: u64) -> Parsed {
+        Parsed::Record(Box::new(Record { slot: 0, sequence, state: SlotState::Free }))
+    }
+
+    #[test]
+    fn records_in_each_others_page_are_damage() {
+        let says = |a, b| match judge(record(a), record(b)).unwrap() {
+            Judged::Says(record) => Some(record.sequence),
+            Judged::NeverUsed | Judged::Damaged { .. } => None,
+        };
+        assert_eq!((says(3, 2), says(3, 4)), (Some(3), Some(4)));
+        // The next commit would go over the newer one.
+        assert_eq!((says(2, 3), says(4, 3)), (None, None));
+        // There would be no next sequence.
+        assert_eq!(says(u64::MAX, u64::MAX - 1), None);
+    }
 }
