@@ -102,6 +102,9 @@ pub enum EnvelopeError {
     /// The payload is not the struct that kind and version promise.
     #[error("the payload cannot be read")]
     Payload(#[source] CodecError),
+    /// The payload is not the one encoding of what it says.
+    #[error("the payload says it in another way than this program does")]
+    Encoding,
     /// The exported form is not the struct that kind and version promise.
     #[error("the exported record cannot be read")]
     Json(#[source] serde_json::Error),
@@ -127,7 +130,18 @@ pub(crate) fn unseal<R: Record>(key: &str, value: &[u8]) -> Result<R, EnvelopeEr
     if found != key {
         return Err(EnvelopeError::Identity { found });
     }
+    check_encoding(&record, &envelope)?;
     Ok(record)
+}
+
+/// The record encodes to these very bytes. Else a map's entries are out of order or there twice: some of what is stored
+/// would not be in the record, and a precondition, which compares bytes, could never hold again.
+fn check_encoding<R: Record>(record: &R, envelope: &Envelope<'_>) -> Result<(), EnvelopeError> {
+    let own = codec::encode(record).map_err(EnvelopeError::Payload)?;
+    if envelope.version == R::VERSION && own != envelope.payload {
+        return Err(EnvelopeError::Encoding);
+    }
+    Ok(())
 }
 
 /// Puts an envelope around a payload.
@@ -241,6 +255,22 @@ mod tests {
         let value = wrap("account/lab", Account::KIND, Account::VERSION, &payload);
         let found = unseal::<Account>("account/lab", &value);
         assert!(matches!(found, Err(EnvelopeError::Payload(_))));
+    }
+
+    #[test]
+    fn tags_in_another_order_or_twice_are_refused() {
+        let golden = include_bytes!("../tests/golden/v1/snapshot-done");
+        let record = unseal::<crate::record::Snapshot>("snapshot/s-1", golden).unwrap();
+        assert!(record.tags.len() > 1, "the order of one tag tells nothing");
+        // The tags end the payload.
+        let turned: Vec<_> = record.tags.iter().rev().collect();
+        let tail = codec::encode(&turned).unwrap();
+        let mut payload = codec::encode(&record).unwrap();
+        let start = payload.len() - tail.len();
+        payload[start..].copy_from_slice(&tail);
+        let value = wrap("snapshot/s-1", 6, 1, &payload);
+        let found = unseal::<crate::record::Snapshot>("snapshot/s-1", &value);
+        assert!(matches!(found, Err(EnvelopeError::Encoding)), "{found:?}");
     }
 
     #[test]
