@@ -65,7 +65,7 @@ impl Head {
         epoch: Epoch,
         ledger_sequence: u64,
     ) -> Result<Self, StoreError> {
-        let layer = LayerId::random().map_err(StoreError::io("making a layer id"))?;
+        let layer = storage.new_layer_id().map_err(StoreError::io("making a layer id"))?;
         let header = Header {
             layer,
             parent,

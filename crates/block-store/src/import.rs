@@ -57,7 +57,7 @@ impl Store {
             size: source.size(),
             reason: "an image must be a multiple of 512 bytes above 0 and at most 256 TiB",
         })?;
-        let layer = LayerId::random().map_err(StoreError::io("making a layer id"))?;
+        let layer = shared.storage.new_layer_id().map_err(StoreError::io("making a layer id"))?;
         let header = Header {
             layer,
             parent: None,

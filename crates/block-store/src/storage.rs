@@ -13,6 +13,8 @@ use std::{
     sync::Arc,
 };
 
+use crate::id::LayerId;
+
 /// The directory tree of a store; paths are relative to its root, with `/` between names.
 pub trait Storage: Send + Sync + Debug {
     /// Opens an existing regular file for reading and writing. Never follows a link.
@@ -38,6 +40,10 @@ pub trait Storage: Send + Sync + Debug {
     fn lock(&self, path: &str) -> Result<StoreLock, LockError>;
     /// Bytes of the file system that are free, and that it has in all.
     fn space(&self) -> io::Result<(u64, u64)>;
+    /// A name for a new layer that no other has; a test may repeat its choices.
+    fn new_layer_id(&self) -> io::Result<LayerId> {
+        LayerId::random()
+    }
 }
 
 /// An open file of a store. All methods may be called from many threads.

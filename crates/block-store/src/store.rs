@@ -246,6 +246,12 @@ impl Store {
         let _ = wait.recv();
     }
 
+    /// From now on work for later is done by [`Store::wait_for_background`] only, and when the
+    /// store is closed: a test then knows what was done when.
+    pub fn hold_background(&self) {
+        self.shared().later(Job::Hold);
+    }
+
     pub(crate) fn shared(&self) -> &Shared {
         &self.inner.shared
     }

@@ -6,7 +6,7 @@
 //! Left to others: what must happen before an answer.
 
 use std::{
-    collections::{HashMap, HashSet, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     io,
     sync::{Arc, atomic::Ordering, mpsc},
     thread::{self, JoinHandle},
@@ -51,6 +51,8 @@ pub(crate) enum Job {
     MakeOwners(LayerId),
     /// Remove a damaged owner table, and make a new one.
     RenewOwners(LayerId),
+    /// From now on do nothing but at a barrier or at the end: a test then knows what was done when.
+    Hold,
     /// Answer once everything before is done.
     Barrier(mpsc::Sender<()>),
     /// The store is closed.
@@ -70,11 +72,13 @@ pub(crate) fn start(
 
 struct Worker {
     shared: Arc<Shared>,
-    late: HashMap<LayerId, Refresh>,
+    late: BTreeMap<LayerId, Refresh>,
     /// Layers that nothing names, and that somebody had open when they were looked at.
-    open: HashSet<LayerId>,
+    open: BTreeSet<LayerId>,
     /// Directories whose space is given back whenever there is nothing else to do.
     remains: VecDeque<String>,
+    /// While held: what is done at the next barrier, and no earlier.
+    held: Option<VecDeque<Job>>,
 }
 
 struct Refresh {
@@ -85,22 +89,27 @@ struct Refresh {
 
 impl Worker {
     fn new(shared: Arc<Shared>) -> Self {
-        let (late, open, remains) = (HashMap::new(), HashSet::new(), VecDeque::new());
-        Self { shared, late, open, remains }
+        let (late, open, remains) = (BTreeMap::new(), BTreeSet::new(), VecDeque::new());
+        Self { shared, late, open, remains, held: None }
     }
 
     fn run(mut self, jobs: &mpsc::Receiver<Job>) {
         loop {
             match self.next_job(jobs) {
                 Ok(Job::Stop) | Err(mpsc::RecvTimeoutError::Disconnected) => break,
+                Ok(Job::Hold) => self.held = Some(VecDeque::new()),
                 Ok(Job::Barrier(done)) => {
+                    self.do_what_was_held();
                     self.refresh_headers(Instant::now() + HEADER_LAG);
                     while !self.remains.is_empty() {
                         self.remove_a_part();
                     }
                     let _ = done.send(());
                 }
-                Ok(job) => self.do_job(job),
+                Ok(job) => match &mut self.held {
+                    Some(held) => held.push_back(job),
+                    None => self.do_job(job),
+                },
                 Err(mpsc::RecvTimeoutError::Timeout) if !self.remains.is_empty() => {
                     self.remove_a_part();
                 }
@@ -112,10 +121,14 @@ impl Worker {
             }
             self.refresh_headers(Instant::now());
         }
+        self.do_what_was_held();
         self.refresh_headers(Instant::now() + HEADER_LAG);
     }
 
     fn next_job(&self, jobs: &mpsc::Receiver<Job>) -> Result<Job, mpsc::RecvTimeoutError> {
+        if self.held.is_some() {
+            return jobs.recv().map_err(|_| mpsc::RecvTimeoutError::Disconnected);
+        }
         if !self.remains.is_empty() {
             return jobs.recv_timeout(BETWEEN_PARTS);
         }
@@ -124,6 +137,14 @@ impl Worker {
             (true, false) => jobs.recv_timeout(COLLECT_AGAIN),
             (false, _) => jobs.recv_timeout(HEADER_LAG),
         }
+    }
+
+    fn do_what_was_held(&mut self) {
+        let Some(held) = self.held.as_mut().map(std::mem::take) else { return };
+        for layer in std::mem::take(&mut self.open) {
+            self.do_job(Job::Collect(layer));
+        }
+        held.into_iter().for_each(|job| self.do_job(job));
     }
 
     fn do_job(&mut self, job: Job) {
@@ -151,7 +172,7 @@ impl Worker {
             }
             Job::MakeOwners(layer) => log(self.make_owners(layer)),
             Job::RenewOwners(layer) => log(self.renew_owners(layer)),
-            Job::Barrier(_) | Job::Stop => {}
+            Job::Hold | Job::Barrier(_) | Job::Stop => {}
         }
     }
 
