@@ -279,6 +279,24 @@ fn a_failed_sync_poisons_its_disk_alone_until_a_reset_leaves_the_head_behind() {
     }
 }
 
+/// The flush after a failed one was refused, but not before it had made the words durable that
+/// name lost blocks: after the next start they read as what was there before the last reset.
+#[test]
+fn a_flush_after_a_failed_one_names_no_block_that_was_lost() {
+    let mut scene = Scene::new();
+    let disk = scene.disk.clone();
+    for operation in [write(&disk, 200, 40), flush(&disk), reset(&disk, None)] {
+        scene.bench.must(&operation);
+    }
+    scene.bench.must(&write(&disk, 203, 33));
+    scene.arm(&[Call::Sync], 1, EIO);
+    let failed = scene.bench.perform(&flush(&disk));
+    assert_eq!(scene.disarm(), Some(Call::Sync));
+    let again = scene.bench.perform(&flush(&disk));
+    assert!(failed.answer.is_err() && again.answer.is_err());
+    scene.survives_what_comes(&failed).unwrap();
+}
+
 #[test]
 fn a_failed_sync_of_the_ledger_fences_the_batch_and_stops_the_ledger() {
     let mut scene = Scene::new();

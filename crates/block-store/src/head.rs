@@ -326,6 +326,11 @@ impl Head {
         position: &Position,
     ) -> Result<(), StoreError> {
         let mut stored = self.header.lock();
+        if let Some(reason) = self.poisoned() {
+            // The sync of their data may have called lost pages clean.
+            let source = io::Error::other("nothing is made durable after that");
+            return Err(StoreError::Io { context: reason.to_owned(), source });
+        }
         self.refresh_locked(&mut stored, position)?;
         self.map.persist(captured)?;
         self.map.sync().map_err(|error| self.poison("syncing its map", error))
