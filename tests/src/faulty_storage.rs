@@ -47,6 +47,23 @@ pub const CHANGES: &[Call] = &[
     Call::SyncDirectory,
 ];
 
+/// All calls: what a start does may fail anywhere, for want of descriptors or memory too.
+pub const ANY: &[Call] = &[
+    Call::Open,
+    Call::Create,
+    Call::Rename,
+    Call::Remove,
+    Call::Read,
+    Call::Write,
+    Call::SetLength,
+    Call::Punch,
+    Call::Sync,
+    Call::SyncDirectory,
+];
+
+/// The error numbers a call fails with: a broken device, a full one, no descriptors, no memory.
+pub const ERRNOS: [i32; 4] = [5, 28, 24, 12];
+
 /// The calls that are to fail.
 #[derive(Debug, Default)]
 pub struct Faults {

@@ -13,4 +13,5 @@ pub mod recorded_storage;
 pub mod reference_model;
 pub mod sdk;
 pub mod signature;
+pub mod simulation;
 pub mod site;

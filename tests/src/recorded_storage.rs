@@ -22,10 +22,10 @@ use std::{
     sync::{Arc, Mutex, MutexGuard},
 };
 
-use block_store::{FileStorage, LockError, Storage, StorageFile, StoreLock};
+use block_store::{FileStorage, LayerId, LockError, Storage, StorageFile, StoreLock};
 use tempfile::TempDir;
 
-pub use crash::Image;
+pub use crash::{Image, without_lost_pages};
 pub use dice::Dice;
 pub use gate::Gate;
 pub use journal::{Change, Node, Omission};
@@ -43,6 +43,8 @@ pub struct RecordedStorage {
     journal: Arc<Mutex<Journal>>,
     faults: Arc<Faults>,
     gate: Arc<Gate>,
+    /// What names of new layers are drawn with, if a seed is to repeat them.
+    names: Option<Mutex<Dice>>,
 }
 
 /// A new directory, in memory if there is a place for that.
@@ -64,12 +66,26 @@ impl RecordedStorage {
 
     /// A directory to which all this has already been done; what was not synced stays unsynced.
     pub fn after(changes: Vec<Change>) -> Arc<Self> {
+        Arc::new(Self::of(changes))
+    }
+
+    /// The same, and this seed repeats the names of new layers.
+    pub fn seeded_after(changes: Vec<Change>, seed: u64) -> Arc<Self> {
+        Arc::new(Self { names: Some(Mutex::new(Dice::new(seed))), ..Self::of(changes) })
+    }
+
+    fn of(changes: Vec<Change>) -> Self {
         let directory = scratch();
         Image::after_kill(&changes).write_to(directory.path());
         let inner = FileStorage::open(directory.path()).expect("just made");
         let journal = Arc::new(Mutex::new(Journal::of(changes)));
         let (faults, gate) = (Arc::default(), Arc::default());
-        Arc::new(Self { directory, inner, journal, faults, gate })
+        Self { directory, inner, journal, faults, gate, names: None }
+    }
+
+    /// Whether a seed repeats what happens on it.
+    pub fn is_seeded(&self) -> bool {
+        self.names.is_some()
     }
 
     /// Where the files are.
@@ -188,7 +204,10 @@ impl Storage for RecordedStorage {
     }
 
     fn list(&self, path: &str) -> io::Result<Vec<String>> {
-        self.inner.list(path)
+        let mut names = self.inner.list(path)?;
+        // The system's order is nobody's to repeat.
+        names.sort();
+        Ok(names)
     }
 
     fn exists(&self, path: &str) -> io::Result<bool> {
@@ -207,6 +226,13 @@ impl Storage for RecordedStorage {
 
     fn space(&self) -> io::Result<(u64, u64)> {
         self.inner.space()
+    }
+
+    fn new_layer_id(&self) -> io::Result<LayerId> {
+        let Some(names) = &self.names else { return self.inner.new_layer_id() };
+        let mut dice = names.lock().expect("nobody panics while drawing");
+        let (high, low) = (u128::from(dice.number()), u128::from(dice.number()));
+        Ok(LayerId::from_bytes((high << 64 | low).to_le_bytes()))
     }
 }
 

@@ -136,6 +136,7 @@ pub struct Model {
     /// Layers that the catalog names.
     pub layers: BTreeMap<LayerId, Arc<Vec<Stamp>>>,
     last: Stamp,
+    requests: u64,
 }
 
 impl Model {
@@ -144,6 +145,12 @@ impl Model {
         let first = self.last + 1;
         self.last += u64::try_from(count).expect("64-bit");
         (first..=self.last).collect()
+    }
+
+    /// A request that was never made before.
+    fn request(&mut self) -> [u8; 16] {
+        self.requests += 1;
+        u128::from(self.requests).to_le_bytes()
     }
 
     fn change(&mut self, disk: &DiskId, change: impl FnOnce(&mut DiskState)) {

@@ -203,6 +203,42 @@ impl Image {
     }
 }
 
+/// The changes as they are once the system has forgotten the pages that failed syncs left clean:
+/// what such a sync wrote is durable, what it did not is gone for the running system as well. This
+/// is what a process finds that drops the cache before it believes a file.
+pub fn without_lost_pages(changes: &[Change], seed: u64, unit: u64) -> Vec<Change> {
+    let mut dice = Dice::new(seed);
+    let (mut left, mut fate) = (vec![None; changes.len()], BTreeMap::new());
+    for (place, change) in changes.iter().enumerate().rev() {
+        match change {
+            Change::LostSync { file } => {
+                fate.insert(*file, true);
+                left[place] = Some(vec![Change::Sync { file: *file }]);
+            }
+            Change::Sync { file } => _ = fate.insert(*file, false),
+            Change::Write { file, offset, bytes } if fate.get(file) == Some(&true) => {
+                let parts = units(*offset..*offset + length(bytes), unit);
+                left[place] = Some(
+                    parts
+                        .filter(|_| dice.flip())
+                        .map(|part| Change::Write {
+                            file: *file,
+                            offset: part.start,
+                            bytes: bytes[index(part.start - offset)..index(part.end - offset)]
+                                .to_vec(),
+                        })
+                        .collect(),
+                );
+            }
+            _ => {}
+        }
+    }
+    let changed = |(place, left): (usize, Option<Vec<Change>>)| {
+        left.unwrap_or_else(|| vec![changes[place].clone()])
+    };
+    left.into_iter().enumerate().flat_map(changed).collect()
+}
+
 /// Which changes a later sync of the same file or directory made durable.
 fn durable(changes: &[Change]) -> Vec<bool> {
     let mut durable = vec![false; changes.len()];

@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, io, ops::Range};
 use super::role::{FileFacts, SyncRole};
 
 /// What a name stands for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Node {
     /// A file, by its number.
     File(usize),
@@ -18,7 +18,7 @@ pub enum Node {
 }
 
 /// One change.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub enum Change {
     /// A new name.
     Link {

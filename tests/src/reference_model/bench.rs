@@ -39,6 +39,11 @@ pub struct Step {
 }
 
 impl Step {
+    /// Whether it is about this disk, so that its state is not known before it is answered.
+    pub fn is_about(&self, disk: &DiskId) -> bool {
+        self.during.contains_key(disk)
+    }
+
     /// What must be found if power fails at this moment. At the very moment of the catalog's
     /// commit it may have happened or not.
     pub fn expected_at(&self, moment: usize, has_committed_at_tie: bool) -> Expectation {
@@ -67,7 +72,6 @@ pub struct Bench {
     /// What the store must hold.
     pub model: Model,
     store: Option<Store>,
-    requests: u8,
 }
 
 /// What an operation is doing, while it does it.
@@ -87,6 +91,15 @@ type Outcome = Result<(), String>;
 
 fn told(error: impl std::fmt::Debug) -> String {
     format!("{error:?}")
+}
+
+/// On a seeded storage work for later waits until it is asked for: threads keep no order.
+fn open_store(storage: &Arc<RecordedStorage>) -> Result<Store, String> {
+    let store = Store::open(storage.clone()).map_err(told)?;
+    if storage.is_seeded() {
+        store.hold_background();
+    }
+    Ok(store)
 }
 
 impl Bench {
@@ -109,7 +122,7 @@ impl Bench {
         model: Model,
         expected: &Expectation,
     ) -> Result<Self, String> {
-        let mut bench = Self { storage, model, store: None, requests: 0 };
+        let mut bench = Self { storage, model, store: None };
         bench.open(expected)?;
         Ok(bench)
     }
@@ -117,19 +130,32 @@ impl Bench {
     /// A store on what a device holds after a power loss, which must be as expected.
     pub fn after_power_loss(
         image: &Image,
+        model: Model,
+        expected: &Expectation,
+    ) -> Result<Self, String> {
+        Self::on_device(RecordedStorage::after(image.durable_changes()), model, expected)
+    }
+
+    /// A store on a storage of which all is durable, which must be as expected.
+    pub fn on_device(
+        storage: Arc<RecordedStorage>,
         mut model: Model,
         expected: &Expectation,
     ) -> Result<Self, String> {
-        let storage = RecordedStorage::after(image.durable_changes());
-        let store = Store::open(storage.clone()).map_err(told)?;
+        let store = open_store(&storage)?;
         let found = check(&store, expected)?;
         model.observe_after_power_loss(expected, found);
-        Ok(Self { storage, model, store: Some(store), requests: 0x80 })
+        Ok(Self { storage, model, store: Some(store) })
     }
 
     /// The open store.
     pub fn store(&self) -> &Store {
         self.store.as_ref().expect("it is open between operations")
+    }
+
+    /// Whether the store is open: not after a start that failed.
+    pub fn is_open(&self) -> bool {
+        self.store.is_some()
     }
 
     /// Closes the store without flushing anything.
@@ -138,7 +164,7 @@ impl Bench {
     }
 
     fn open(&mut self, expected: &Expectation) -> Outcome {
-        let store = Store::open(self.storage.clone()).map_err(told)?;
+        let store = open_store(&self.storage)?;
         let found = check(&store, expected)?;
         self.model.observe_after_kill(expected, &found);
         self.store = Some(store);
@@ -267,8 +293,9 @@ impl Bench {
     }
 
     fn reset(&mut self, orders: &Origins, doing: &mut Doing) -> Outcome {
-        self.requests = self.requests.wrapping_add(1);
-        let request = [self.requests; 16];
+        // Requests that failed are never repeated either.
+        let request = self.model.request();
+        doing.after.requests = self.model.requests;
         let mut resets = Vec::new();
         for (disk, origin) in orders {
             let content = self.model.origin(*origin);
