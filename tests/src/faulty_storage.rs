@@ -1,6 +1,6 @@
 //! Which call of a storage fails, and how.
 //!
-//! What must always hold: the Nth call of the chosen kinds fails, once; a test that was not
+//! What must always hold: the Nth call of the chosen kinds fails, once (or one more after it); a test that was not
 //! reached by its fault can tell.
 //! Left to others: the calls themselves (`recorded_storage`), what a failed sync loses (its
 //! crash images).
@@ -75,19 +75,32 @@ struct Armed {
     calls: &'static [Call],
     /// How many calls pass before the one that fails.
     left: usize,
+    /// How many more pass after that one before a second one fails.
+    then: Option<usize>,
     errno: i32,
-    struck: Option<Call>,
+    struck: Vec<Call>,
 }
 
 impl Faults {
     /// Lets the Nth (from 1) call of these kinds fail with this error number.
     pub fn arm(&self, calls: &'static [Call], nth: usize, errno: i32) {
-        *self.armed() = Some(Armed { calls, left: nth, errno, struck: None });
+        *self.armed() = Some(Armed { calls, left: nth, then: None, errno, struck: Vec::new() });
     }
 
-    /// Lets nothing fail any more; answers which call failed.
+    /// The same, and the `second` call after that one fails as well.
+    pub fn arm_pair(&self, calls: &'static [Call], (nth, second): (usize, usize), errno: i32) {
+        let (then, struck) = (Some(second), Vec::new());
+        *self.armed() = Some(Armed { calls, left: nth, then, errno, struck });
+    }
+
+    /// Lets nothing fail any more; answers which call failed first.
     pub fn disarm(&self) -> Option<Call> {
-        self.armed().take().and_then(|armed| armed.struck)
+        self.disarm_all().first().copied()
+    }
+
+    /// The same with all calls that failed.
+    pub fn disarm_all(&self) -> Vec<Call> {
+        self.armed().take().map_or_else(Vec::new, |armed| armed.struck)
     }
 
     /// Fails if this is the call that is to fail.
@@ -103,7 +116,8 @@ impl Faults {
         if armed.left > 0 {
             return Ok(());
         }
-        armed.struck = Some(call);
+        armed.left = armed.then.take().unwrap_or(0);
+        armed.struck.push(call);
         Err(io::Error::from_raw_os_error(armed.errno))
     }
 

@@ -15,13 +15,12 @@ use block_device::{BlockDevice, ByteLength, ByteOffset, DeviceError, DiskId, Dur
 use block_store::{FileStorage, LayerId, RequestId, Reset, Store, StoreError};
 use rustix::fs::{CWD, FileType};
 use tests::{
-    faulty_storage::{CHANGES, Call},
+    faulty_storage::{CHANGES, Call, ERRNOS},
     recorded_storage::{Dice, Image, scratch},
     reference_model::{Bench, Expectation, Operation, Step, check, read_stamps},
 };
 
 const EIO: i32 = 5;
-const ENOSPC: i32 = 28;
 
 /// Two disks with heads, one of them with unflushed content on an image.
 struct Scene {
@@ -66,9 +65,10 @@ impl Scene {
     fn survives_what_comes(&self, step: &Step) -> Result<(), String> {
         let now = self.bench.storage.moment();
         let mut expected = step.expected_at(usize::MAX, true);
-        expected
-            .disks
-            .insert(self.other.clone(), vec![self.bench.model.disks[&self.other].clone()]);
+        if !step.is_about(&self.other) {
+            let other = self.bench.model.disks[&self.other].clone();
+            expected.disks.insert(self.other.clone(), vec![other]);
+        }
         let changes = self.bench.storage.changes(now);
         survives(&Image::after_kill(&changes), &expected)
             .map_err(|error| format!("kill: {error}"))?;
@@ -112,7 +112,7 @@ fn reset(disk: &DiskId, origin: Option<LayerId>) -> Operation {
 
 /// Fails the 1st, 2nd, ... changing call of the operation until none is left to fail.
 fn survives_every_fault(operation: impl Fn(&mut Scene) -> Operation) {
-    for errno in [EIO, ENOSPC] {
+    for errno in ERRNOS {
         for nth in 1.. {
             let mut scene = Scene::new();
             let operation = operation(&mut scene);
@@ -198,6 +198,55 @@ fn every_fault_in_hashing_is_survived() {
         let layers = scene.bench.model.layers.keys();
         let layer = *layers.into_iter().find(|layer| **layer != scene.image).unwrap();
         Operation::Hash { layer }
+    });
+}
+
+/// Fails the Nth changing call and the Mth after it, for every such pair there is.
+fn survives_every_pair_of_faults(operation: impl Fn(&Scene) -> Operation) {
+    for errno in ERRNOS {
+        let struck = |nth, second| strikes(&operation, (nth, second), errno);
+        let mut pairs = 0;
+        for nth in (1..).take_while(|nth| struck(*nth, usize::MAX) == 1) {
+            pairs += (1..).take_while(|second| struck(nth, *second) == 2).count();
+        }
+        assert!(pairs > 0, "there are two calls to fail");
+    }
+}
+
+/// How many of the two calls there were to fail; what they left is sound.
+fn strikes(operation: impl Fn(&Scene) -> Operation, pair: (usize, usize), errno: i32) -> usize {
+    let mut scene = Scene::new();
+    let operation = operation(&scene);
+    scene.bench.storage.faults().arm_pair(CHANGES, pair, errno);
+    let step = scene.bench.perform(&operation);
+    scene.bench.store().wait_for_background();
+    // A call of others may fail as well: what is answered holds, and nothing else is demanded.
+    let goes_on = scene.bench.perform(&flush(&scene.other)).answer;
+    let struck = scene.bench.storage.faults().disarm_all();
+    let answer = &step.answer;
+    scene.survives_what_comes(&step).unwrap_or_else(|error| {
+        panic!("{operation:?}, calls {pair:?} ({struck:?}) failed with {errno}, answered {answer:?}, then {goes_on:?}: {error}")
+    });
+    struck.len()
+}
+
+#[test]
+fn every_pair_of_faults_in_a_reset_is_survived() {
+    survives_every_pair_of_faults(|scene| reset(&scene.disk, Some(scene.image)));
+}
+
+#[test]
+fn every_pair_of_faults_in_a_batch_of_resets_is_survived() {
+    survives_every_pair_of_faults(|scene| {
+        Operation::Reset(vec![(scene.disk.clone(), None), (scene.other.clone(), None)])
+    });
+}
+
+#[test]
+fn every_pair_of_faults_in_a_snapshot_is_survived() {
+    survives_every_pair_of_faults(|scene| Operation::Snapshot {
+        disk: scene.disk.clone(),
+        commits: true,
     });
 }
 
