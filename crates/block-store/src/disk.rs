@@ -301,6 +301,13 @@ impl Generation {
         debug_assert!(written <= self.record.geometry.clusters() * CLUSTER_BLOCKS);
         Ok(written)
     }
+
+    /// Whether the disk reads as its base does because nothing of its head counts.
+    pub(crate) fn is_untouched(&self) -> Result<bool, StoreError> {
+        let Some(head) = self.head() else { return Ok(true) };
+        let words = head.map().stored_words()?;
+        Ok(words.iter().all(|(_, word)| word.at(self.tag()).known() == 0))
+    }
 }
 
 /// A disk opened for reading and writing, until the next fence.

@@ -1,5 +1,7 @@
 //! Snapshot: seal the head, name it, go on with a new one.
 //!
+//! A head that holds nothing of the present epoch is not sealed: the base says it all.
+//!
 //! Order: hold I/O -> flush -> mark the head sealed (synced) -> I/O goes on -> the catalog's
 //! commit -> the ledger moves on to the sealed base.
 //!
@@ -40,7 +42,13 @@ impl Store {
         let disk = shared.disk(id)?;
         let _alone = disk.control.lock();
         disk.ensure_open(shared)?;
-        let layer = seal(shared, &disk, &mut disk.state.write(), label)?;
+        // Looked at beside the running I/O; only what seems untouched is looked at again alone.
+        let untouched = disk.state.read().is_untouched()?;
+        let layer = {
+            let mut state = disk.state.write();
+            let untouched = untouched && state.is_untouched()?;
+            if untouched { state.record.base } else { seal(shared, &disk, &mut state, label)? }
+        };
         let committed = name_and_commit(shared, layer, commit);
         // The disk stands on the sealed layer either way; until the ledger knows, start would
         // find the same out by itself.
