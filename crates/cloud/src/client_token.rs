@@ -75,6 +75,11 @@ struct First {
 }
 
 impl TokenSlot {
+    /// For a call that has no token.
+    pub(crate) fn none() -> Self {
+        Self { first: None, recorded: None, swept: Vec::new() }
+    }
+
     /// Whether the call has a token at all.
     pub(crate) fn is_given(&self) -> bool {
         self.first.is_some()
@@ -141,7 +146,7 @@ impl Cloud {
         parameters: &impl Serialize,
         secrets: &[&str],
     ) -> Result<Found, CloudError> {
-        let none = TokenSlot { first: None, recorded: None, swept: Vec::new() };
+        let none = TokenSlot::none();
         let Some(token) = texts::given(token) else { return Ok(Found::First(Box::new(none))) };
         texts::client_token(token)?;
         let token = Token {

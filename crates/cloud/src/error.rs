@@ -101,6 +101,14 @@ pub enum CloudError {
     /// `SecurityEnhancementStrategy=Active`: no image here carries a security layer.
     #[error("no image here carries a security layer; use SecurityEnhancementStrategy=Deactive")]
     SecurityEnhancementUnsupported,
+    /// What the disk held was kept, as asked, but the reset after it failed or may have.
+    #[error("{reason}; what the disk held is kept in the snapshot {snapshot}")]
+    KeptButNotReset {
+        /// It stays.
+        snapshot: String,
+        /// Why there was no reset.
+        reason: Box<CloudError>,
+    },
     /// The check that was asked for passed; nothing was done, as asked.
     #[error("the request would succeed; nothing was done because DryRun was asked for")]
     DryRunPassed,

@@ -39,6 +39,7 @@ mod ids;
 mod image;
 mod instance;
 mod jobs;
+mod keep;
 mod key;
 mod paging;
 mod password;

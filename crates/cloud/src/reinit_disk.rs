@@ -8,7 +8,9 @@
 //! 3. A call with a password, a key pair or auto-start commits these first, as pending on the ledger
 //!    sequence the reset will get: after a crash they count if the ledger got there, else they are
 //!    dropped (`recovery`).
-//! 4. Several disks share one sync of the ledger. Each is atomic, the batch is not.
+//! 4. With `keep` the snapshot of what the disk holds is durable before anything of the reset is. Both
+//!    are claimed in one step, so that no other call comes between; the hashes are not waited for.
+//! 5. Several disks share one sync of the ledger. Each is atomic, the batch is not.
 //!
 //! Left to others: fencing, the ledger and the swap (`reinit`), rows 8 to 11 (`source`).
 
@@ -31,9 +33,10 @@ use crate::{
     Caller, Cloud, CloudError, DiskStatus, Field, InstanceStatus, SecretText,
     caller::Right,
     claim::{Claim, Hold},
+    client_token::TokenSlot,
     cloud::disk_name,
     disk::Category,
-    password, rules,
+    keep, password, rules,
     source::{self, Found},
     texts,
     world::World,
@@ -52,6 +55,8 @@ pub struct ReInitDisk {
     pub key_pair: Option<String>,
     /// `Active` or `Deactive`, as given.
     pub security_enhancement: Option<String>,
+    /// Takes a snapshot first: the way back.
+    pub keep: bool,
 }
 
 /// A reset that is done and durable.
@@ -73,6 +78,8 @@ pub struct ResetDone {
     pub elapsed: Duration,
     /// Whether its instance was started, as asked. The reset is done also when that failed.
     pub started: bool,
+    /// The snapshot of what it held before, if that was asked for.
+    pub kept: Option<String>,
 }
 
 /// What a reset would do.
@@ -126,6 +133,9 @@ impl Cloud {
         check_parameters(request)?;
         let world = self.world_when(|world| world.is_quiet_behind(&request.disk));
         let (_, _, found) = self.check_reinit(&world, caller, &request.disk)?;
+        if request.keep {
+            self.check_keep(&world, caller, &request.disk)?;
+        }
         drop(world);
         let order = self.order(&request.disk, &found, Self::new_request_id())?;
         let mut plans = self.inner.engine.plan(&[order]);
@@ -151,12 +161,20 @@ impl Cloud {
         let mut world = self.world_when(|world| world.is_quiet_behind(&request.disk));
         let (disk, instance, found) = self.check_reinit(&world, caller, &request.disk)?;
         let (disk, instance) = (disk.clone(), instance.id.clone());
+        // The last rules: from here on nothing but a failure stands in the way.
+        let keeping = match request.keep {
+            true => Some(self.ready_keep(&mut world, caller, &disk.id, request_id)?),
+            false => None,
+        };
         let claim = self.claim_reset(&mut world, &disk, &found);
         drop(world);
         let order = self.order(&disk.id, &found, request_id)?;
-        let pending = self.commit_pending(&disk, request)?;
+        let kept = keeping.map(|ready| self.seal_snapshot(ready, &mut TokenSlot::none()));
+        let kept = kept.transpose()?;
+        let pending = self.commit_pending(&disk, request);
+        let pending = pending.map_err(|error| keep::but_not_reset(kept.clone(), error))?;
         let (auto_start, root) = (request.auto_start, found.root);
-        Ok(ReadyReset { begun, disk, instance, order, claim, pending, auto_start, root })
+        Ok(ReadyReset { begun, disk, instance, order, claim, pending, auto_start, root, kept })
     }
 
     /// Rows 1 to 11.
@@ -279,7 +297,10 @@ impl Cloud {
             }
             match receipt {
                 Ok(receipt) => Ok(finish_reset(ready, &receipt)),
-                Err(error) => Err(self.abandon_reset(&ready, error.into())),
+                Err(error) => {
+                    let error = self.abandon_reset(&ready, error.into());
+                    Err(keep::but_not_reset(ready.kept, error))
+                }
             }
         };
         let mut answers: Vec<_> =
@@ -321,7 +342,7 @@ impl Cloud {
 
 fn finish_reset(ready: ReadyReset, receipt: &block_store::ResetReceipt) -> ResetDone {
     let elapsed = ready.begun.elapsed();
-    let ReadyReset { disk, instance, order, claim, pending, root, .. } = ready;
+    let ReadyReset { disk, instance, order, claim, pending, root, kept, .. } = ready;
     claim.publish(|world| {
         if let Some(changed) = pending {
             world.disks.insert(changed.id.clone(), changed);
@@ -336,6 +357,7 @@ fn finish_reset(ready: ReadyReset, receipt: &block_store::ResetReceipt) -> Reset
         root,
         elapsed,
         started: false,
+        kept,
     }
 }
 
@@ -350,6 +372,8 @@ pub(crate) struct ReadyReset {
     pub(crate) pending: Option<Disk>,
     pub(crate) auto_start: bool,
     pub(crate) root: Option<RootBytes>,
+    /// The snapshot that was taken first.
+    pub(crate) kept: Option<String>,
 }
 
 impl fmt::Debug for ReadyReset {

@@ -59,8 +59,8 @@ impl Cloud {
         let claim = self.claim_reset(&mut world, &disk, &found);
         drop(world);
         let order = self.order(&disk.id, &found, request_id)?;
-        let (pending, auto_start, root) = (None, false, found.root);
-        Ok(ReadyReset { begun, disk, instance, order, claim, pending, auto_start, root })
+        let (pending, auto_start, root, kept) = (None, false, found.root, None);
+        Ok(ReadyReset { begun, disk, instance, order, claim, pending, auto_start, root, kept })
     }
 
     fn check_reset<'w>(

@@ -43,18 +43,37 @@ impl Cloud {
         slot: &mut TokenSlot,
     ) -> Result<String, CloudError> {
         let mut world = self.world_when(|world| world.is_quiet_behind(&request.disk));
-        let mut record = self.check_snapshot(&world, caller, request)?;
-        let hold = Hold::Snapshotting(request.disk.clone());
-        let mut claim = self.claim(&mut world, vec![hold]);
+        let ready = self.ready_snapshot(&mut world, caller, request)?;
         drop(world);
+        self.seal_snapshot(ready, slot)
+    }
 
+    /// Rules and claim.
+    pub(crate) fn ready_snapshot(
+        &self,
+        world: &mut World,
+        caller: &Caller,
+        request: &CreateSnapshot,
+    ) -> Result<ReadySnapshot, CloudError> {
+        let record = self.check_snapshot(world, caller, request)?;
+        let claim = self.claim(world, vec![Hold::Snapshotting(request.disk.clone())]);
+        Ok(ReadySnapshot { record, claim })
+    }
+
+    /// The snapshot is there and durable when this answers; its hashes follow.
+    pub(crate) fn seal_snapshot(
+        &self,
+        ready: ReadySnapshot,
+        slot: &mut TokenSlot,
+    ) -> Result<String, CloudError> {
+        let ReadySnapshot { mut record, mut claim } = ready;
         let label = LayerLabel {
             kind: LayerKind::Snapshot,
             id: record.id.clone(),
             account: record.account.clone(),
             name: record.name.clone(),
         };
-        let disk = disk_name(&request.disk)?;
+        let disk = disk_name(&record.disk)?;
         let sealed = self.inner.store.snapshot(&disk, label, |layer| {
             self.commit_snapshot(&mut record, layer, &mut claim, slot)
         });
@@ -103,7 +122,7 @@ impl Cloud {
         })
     }
 
-    fn check_snapshot(
+    pub(crate) fn check_snapshot(
         &self,
         world: &World,
         caller: &Caller,
@@ -138,6 +157,12 @@ impl Cloud {
             tags: tags::checked(&request.tags)?,
         })
     }
+}
+
+/// A snapshot whose rules were checked and whose claim is held.
+pub(crate) struct ReadySnapshot {
+    record: Snapshot,
+    claim: Claim,
 }
 
 /// In use by an instance that ever ran, or left behind by one.

@@ -5,7 +5,10 @@ use std::{
     fs::{File, OpenOptions},
     io::Write,
     path::Path,
-    sync::{Arc, Condvar, Mutex},
+    sync::{
+        Arc, Condvar, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -366,6 +369,7 @@ pub(crate) struct Exports {
     open: Mutex<HashMap<DiskId, Arc<dyn BlockDevice>>>,
     held: Mutex<bool>,
     released: Condvar,
+    refused: AtomicBool,
 }
 
 impl Exports {
@@ -382,6 +386,11 @@ impl Exports {
         *self.held.lock().unwrap() = true;
     }
 
+    /// Whether fences fail.
+    pub(crate) fn refuse_fences(&self, refuse: bool) {
+        self.refused.store(refuse, Ordering::SeqCst);
+    }
+
     /// They go on.
     pub(crate) fn release(&self) {
         *self.held.lock().unwrap() = false;
@@ -393,6 +402,9 @@ impl ExportFence for Exports {
     fn fence(&self, disk: &DiskId, _mode: FenceMode) -> Result<(), FenceError> {
         let held = self.held.lock().unwrap();
         drop(self.released.wait_while(held, |held| *held).unwrap());
+        if self.refused.load(Ordering::SeqCst) {
+            return Err(FenceError { disk: disk.clone(), detail: "on purpose".into() });
+        }
         self.open.lock().unwrap().remove(disk);
         Ok(())
     }

@@ -7,6 +7,7 @@ mod disks;
 mod flows;
 mod images;
 mod instances;
+mod keep;
 mod lab;
 mod races;
 mod refusals;

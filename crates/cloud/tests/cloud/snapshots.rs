@@ -61,6 +61,31 @@ fn progress_is_seen_and_a_snapshot_is_no_source_before_its_end() {
 }
 
 #[test]
+fn io_goes_on_while_a_snapshot_is_hashed_and_a_reset_is_refused() {
+    let lab = Lab::with(|settings| settings.hash_bandwidth = Some(1));
+    let image = lab.image(&lab.key(), "base", 1);
+    let made = lab.instance(&lab.key(), &image);
+    let disk = &made.data_disks[0];
+    lab.start(&made.instance);
+    lab.write(disk, 7);
+    let request = CreateSnapshot { disk: disk.clone(), ..Default::default() };
+    let snapshot = lab.cloud.create_snapshot(&lab.key(), &request).unwrap();
+    for byte in [8, 9] {
+        lab.write(disk, byte);
+        assert_eq!(lab.read(disk), byte);
+        assert_eq!(lab.snapshot_status(&snapshot).unwrap().0, SnapshotStatus::Progressing);
+    }
+    lab.stop(&made.instance);
+    let refused = lab.refused(|| lab.reinit(disk));
+    assert!(matches!(refused, CloudError::DiskCreatingSnapshot { .. }), "{refused}");
+    let lab = lab.restart(|settings| settings.hash_bandwidth = None);
+    lab.wait_for_snapshot(&snapshot);
+    assert_eq!(lab.read(&lab.disk_from(&snapshot)), 7);
+    lab.reinit(disk).unwrap();
+    assert_eq!(lab.read(disk), 0);
+}
+
+#[test]
 fn rules_of_taking_a_snapshot() {
     let lab = Lab::with(|settings| settings.snapshots_per_disk = 2);
     let image = lab.image(&lab.key(), "base", 1);
