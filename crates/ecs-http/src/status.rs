@@ -28,6 +28,9 @@ fn sentence(text: &str) -> String {
 }
 
 fn log_if_ours(error: &CloudError) {
+    if let CloudError::KeptButNotReset { reason, .. } = error {
+        return log_if_ours(reason);
+    }
     if let CloudError::Internal { source } | CloudError::Unavailable { source } = error {
         let causes =
             std::iter::successors(Some(source.as_ref() as &dyn std::error::Error), |cause| {
@@ -54,6 +57,7 @@ fn code_and_status(error: &CloudError, action: &str) -> (&'static str, u16) {
         CloudError::TextsTooLong { .. } => ("InvalidParameter", 400),
         CloudError::NothingToModify => ("NoAttributeToModify", 400),
         CloudError::SecurityEnhancementUnsupported => ("InvalidParameter", 400),
+        CloudError::KeptButNotReset { reason, .. } => code_and_status(reason, action),
         CloudError::DryRunPassed => ("DryRunOperation", 400),
         CloudError::TokenMismatch { .. } => ("IdempotentParameterMismatch", 403),
 

@@ -10,8 +10,8 @@
 //! LockInstance     InstanceId LockReason=security|financial
 //! UnlockInstance   InstanceId LockReason? (without: every lock)
 //! ShowDisk         DiskId                                     as DescribeDisks, SizeInBytes Origin Epoch ...
-//! ReInitDisks      DiskId.N                                   Disks.Disk[]: Epoch ... or Code Message
-//! PlanReInitDisks  DiskId.N Cycle?                            Disks.Disk[]: BytesDropped ... or Code Message
+//! ReInitDisks      DiskId.N Keep?                             Disks.Disk[]: Epoch SnapshotId? ... or Code Message
+//! PlanReInitDisks  DiskId.N Cycle? Keep?                      Disks.Disk[]: BytesDropped ... or Code Message
 //! VerifyDisk       DiskId Deep?                               InInitialState DiffersAt.Range[] ...
 //! ImportImageFile  Path ImageName ImageFormat? Backing? Public? OSType? Architecture? Platform? Description? Tag.N
 //!                                                             ImageId TaskId

@@ -65,7 +65,7 @@ fn requests(call: &Call<'_>) -> Result<Vec<ReInitDisk>, Refusal> {
 
 fn done(done: &ResetDone) -> Tree {
     let micros = u64::try_from(done.elapsed.as_micros()).unwrap_or(u64::MAX);
-    Tree::object([
+    let mut fields: Fields = vec![
         ("DiskId", (&done.disk).into()),
         ("InstanceId", (&done.instance).into()),
         ("RequestId", done.request_id.to_string().into()),
@@ -74,16 +74,22 @@ fn done(done: &ResetDone) -> Tree {
         ("Root", root(done.root)),
         ("ElapsedMicros", micros.into()),
         ("Started", done.started.into()),
-    ])
+    ];
+    fields.extend(done.kept.as_ref().map(|snapshot| ("SnapshotId", snapshot.into())));
+    Tree::Object(fields)
 }
 
 fn refused(disk: &str, error: &CloudError) -> Tree {
     let refusal = status::refusal("ReInitDisk", error);
-    Tree::object([
+    let mut fields: Fields = vec![
         ("DiskId", disk.into()),
         ("Code", refusal.code.into()),
         ("Message", refusal.message.into()),
-    ])
+    ];
+    if let CloudError::KeptButNotReset { snapshot, .. } = error {
+        fields.push(("SnapshotId", snapshot.into()));
+    }
+    Tree::Object(fields)
 }
 
 fn plan(call: &Call<'_>) -> Result<Fields, Refusal> {

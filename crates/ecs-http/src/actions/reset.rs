@@ -12,8 +12,8 @@ pub(super) const ACTIONS: &[Action] =
 
 fn reinit(call: &Call<'_>) -> Result<Fields, Refusal> {
     let request = request_for(call, call.parameters.needed("DiskId")?)?;
-    call.ask(|cloud, caller| cloud.reinit_disk(caller, &request, call.request_id))?;
-    Ok(vec![])
+    let done = call.ask(|cloud, caller| cloud.reinit_disk(caller, &request, call.request_id))?;
+    Ok(done.kept.into_iter().map(|snapshot| ("SnapshotId", snapshot.into())).collect())
 }
 
 /// What the call asks for one of its disks.
@@ -25,6 +25,8 @@ pub(super) fn request_for(call: &Call<'_>, disk: String) -> Result<ReInitDisk, R
         password: parameters.text("Password").map(SecretText::new),
         key_pair: parameters.owned("KeyPairName"),
         security_enhancement: parameters.owned("SecurityEnhancementStrategy"),
+        // No parameter of ECS: a client that sends one has it ignored.
+        keep: call.caller.is_operator() && parameters.flag("Keep")?.unwrap_or(false),
     })
 }
 
