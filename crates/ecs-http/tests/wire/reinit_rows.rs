@@ -146,3 +146,37 @@ fn rows_9_to_11_a_source_that_is_gone() {
     service.call(&owner, "DeleteImage", &[("ImageId", &shared), ("Force", "true")]).ok();
     refused(&service, &key, &disks[0], "SharedImageDeleted", 403);
 }
+
+#[test]
+fn keep_is_for_the_operator_and_anybody_else_has_it_ignored() {
+    let service = Service::start();
+    let key = service.key();
+    let image = service.image("default", "base", &[]);
+    let (_, disks) = service.used_instance(&key, &image, &[("DataDisk.1.Size", "5")]);
+    let disk = &disks[1];
+    write(&service, disk);
+    let kept = |of: &str| {
+        let found = service.call(&key, "DescribeSnapshots", &[("DiskId", of)]).ok();
+        found["TotalCount"].as_u64().unwrap()
+    };
+    for odd in ["true", "perhaps"] {
+        let own = [("DiskId", disk.as_str()), ("Keep", odd)];
+        let answer = service.call(&key, "ReInitDisk", &own).ok();
+        assert!(answer["SnapshotId"].is_null(), "{answer}");
+    }
+    assert_eq!(kept(disk), 0);
+    write(&service, disk);
+    let asked = [("DiskId.1", disk.as_str()), ("DiskId.2", "d-unknown"), ("Keep", "true")];
+    let planned = service.operator("PlanReInitDisks", &asked).ok();
+    assert_eq!(planned["Disks"]["Disk"][0]["BytesDropped"], 1 << 20);
+    assert_eq!(kept(disk), 0, "a plan keeps nothing");
+    let done = service.operator("ReInitDisks", &asked).ok();
+    let rows = &done["Disks"]["Disk"];
+    assert!(rows[0]["SnapshotId"].as_str().unwrap().starts_with("s-"), "{done}");
+    assert_eq!(rows[1]["Code"], "InvalidDiskId.NotFound");
+    assert!(rows[1]["SnapshotId"].is_null(), "{done}");
+    assert_eq!(kept(disk), 1);
+    let single = [("DiskId", disks[0].as_str()), ("Keep", "true")];
+    let answer = service.operator("ReInitDisk", &single).ok();
+    assert!(answer["SnapshotId"].as_str().unwrap().starts_with("s-"), "{answer}");
+}
