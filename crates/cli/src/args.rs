@@ -101,7 +101,12 @@ pub(crate) enum Command {
 const RESET_HELP: &str = "Every rule of ReInitDisk holds: the instance is Stopped (or --cycle stops it) and was started once.\n\
 Several disks share one sync and each is atomic, but the batch is not: after a crash each disk of a batch that was not \
 answered is wholly before or wholly after.\n\n\
-Examples:\n  reinit reset d-23jbf2v5m0123456789a\n  reinit reset --instance i-23jbf2v5m0123456789a --cycle --verify\n  \
+With --keep each disk is snapshotted before its reset, which waits for no hash. Two ways back, once `reinit snapshot ls` \
+says accomplished:\n  reinit disk rollback DISK SNAPSHOT           the disk itself holds it again\n  \
+reinit disk create --snapshot SNAPSHOT       another disk holds it\nUntil then a further reset of that disk is refused \
+as DiskCreatingSnapshot.\n\n\
+Examples:\n  reinit reset d-23jbf2v5m0123456789a\n  reinit reset d-23jbf2v5m0123456789a --keep\n  \
+reinit reset --instance i-23jbf2v5m0123456789a --cycle --verify\n  \
 reinit reset --tag bench=run1 --dry-run";
 
 #[derive(Debug, Args)]
@@ -324,6 +329,16 @@ pub(crate) enum DiskCommand {
     /// Detach a data disk from its instance
     #[command(after_help = "Example:\n  reinit disk detach d-23jbf2v5m0123456789a")]
     Detach(OneDisk),
+    /// Put the content of a disk back to one of its snapshots, such as one of `reset --keep`; its origin stays
+    #[command(
+        after_help = "Example:\n  reinit disk rollback d-23jbf2v5m0123456789a s-23jbf2v5m0123456789a"
+    )]
+    Rollback {
+        #[command(flatten)]
+        disk: OneDisk,
+        /// The snapshot's id
+        snapshot: String,
+    },
     /// Prove that a disk is in its initial state, or say what differs
     #[command(after_help = "Example:\n  reinit disk verify d-23jbf2v5m0123456789a --deep")]
     Verify {
@@ -493,6 +508,9 @@ pub(crate) struct ResetArgs {
     /// Stop the instances that run, and start them again afterwards
     #[arg(long)]
     pub(crate) cycle: bool,
+    /// Take a snapshot of each disk first: the way back
+    #[arg(long)]
+    pub(crate) keep: bool,
     /// Say what would be dropped and what stands in the way; change nothing
     #[arg(long)]
     pub(crate) dry_run: bool,

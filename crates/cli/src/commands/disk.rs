@@ -30,6 +30,7 @@ pub(crate) fn run(control: &Control, command: &DiskCommand) -> Result<Report, Fa
                 &format!("is detached from {instance}"),
             )
         }
+        DiskCommand::Rollback { disk, snapshot } => rollback(control, disk, snapshot),
         DiskCommand::Verify { disk, deep } => verify(control, disk, *deep),
     }
 }
@@ -115,6 +116,13 @@ fn resize(control: &Control, disk: &OneDisk, size: Size) -> Result<Report, Failu
     let answer =
         control.call("ResizeDisk", &asked.with("NewSize", size.whole_gib("the new size")?))?;
     let told = format!("{} has {size}; a running client sees it when it connects again", disk.disk);
+    Ok(Report::done(answer, vec![disk.disk.clone()], told))
+}
+
+fn rollback(control: &Control, disk: &OneDisk, snapshot: &str) -> Result<Report, Failure> {
+    let asked = disk.owner.parameters().with("DiskId", &disk.disk).with("SnapshotId", snapshot);
+    let answer = control.call("ResetDisk", &asked)?;
+    let told = format!("{} holds what it held at {snapshot}", disk.disk);
     Ok(Report::done(answer, vec![disk.disk.clone()], told))
 }
 

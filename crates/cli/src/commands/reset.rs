@@ -1,7 +1,7 @@
 //! `reset`: disks back to their initial state, by all the rules of ReInitDisk.
 //!
 //! What must always hold: what is told as done is durable; with `--cycle` an instance that ran runs again, also
-//! when a reset was refused.
+//! when a reset was refused; a snapshot that `--keep` took is told whatever came after it.
 
 use std::time::{Duration, Instant};
 
@@ -65,9 +65,8 @@ fn named(control: &Control, args: &ResetArgs) -> Result<Vec<String>, Failure> {
 }
 
 fn asked(args: &ResetArgs, disks: &[String]) -> Parameters {
-    (1..).zip(disks).fold(args.owner.parameters(), |asked, (number, disk)| {
-        asked.with(format!("DiskId.{number}"), disk)
-    })
+    let all = args.owner.parameters().with("Keep", args.keep);
+    (1..).zip(disks).fold(all, |asked, (number, disk)| asked.with(format!("DiskId.{number}"), disk))
 }
 
 fn plan(control: &Control, args: &ResetArgs, disks: &[String]) -> Result<Report, Failure> {
@@ -87,14 +86,17 @@ fn apply(control: &Control, args: &ResetArgs, disks: &[String]) -> Result<Report
     let done = each(&answer)?;
     let rows = done.iter().map(|disk| {
         let micros = disk["ElapsedMicros"].as_u64().unwrap_or(0);
-        vec![
+        let mut row = vec![
             text(disk, "DiskId"),
             text(disk, "Epoch"),
             format!("{micros} us"),
             text(disk, "RequestId"),
-        ]
+        ];
+        row.extend(args.keep.then(|| text(disk, "SnapshotId")));
+        row
     });
-    let header = ["DISK", "EPOCH", "TOOK", "REQUEST"];
+    let mut header = vec!["DISK", "EPOCH", "TOOK", "REQUEST"];
+    header.extend(args.keep.then_some("KEPT AS"));
     Ok(Report::list(json!({ "Disks": done }), &header, rows.collect()))
 }
 
@@ -110,6 +112,11 @@ fn each(answer: &Value) -> Result<Vec<Value>, Failure> {
             disks.iter().map(|disk| text(disk, "DiskId")).collect::<Vec<_>>().join(" ")
         };
         message = format!("{message}; refused: {}; done: {}", ids(&refused), ids(&done));
+        let kept = done.iter().map(|disk| text(disk, "SnapshotId"));
+        let kept: Vec<_> = kept.filter(|snapshot| !snapshot.is_empty()).collect();
+        if !kept.is_empty() {
+            message = format!("{message}; kept as: {}", kept.join(" "));
+        }
     }
     Err(Failure { code: text(first, "Code"), message, request_id: text(answer, "RequestId") })
 }
