@@ -158,6 +158,11 @@ pub(crate) fn head_label() -> LayerLabel {
     }
 }
 
+/// Whether the layer still has its directory; when that cannot be told, it has.
+pub(crate) fn is_there(storage: &dyn Storage, layer: LayerId) -> bool {
+    storage.exists(&directory_of(layer)).unwrap_or(true)
+}
+
 /// Whether the layer has the mark.
 pub(crate) fn has_mark(storage: &dyn Storage, layer: LayerId, mark: Mark) -> io::Result<bool> {
     storage.exists(&mark_of(layer, mark))

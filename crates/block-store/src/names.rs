@@ -30,6 +30,8 @@ struct State {
     named: HashSet<LayerId>,
     pins: HashMap<LayerId, usize>,
     dying: HashSet<LayerId>,
+    /// Layers somebody let go of while they were pinned: looked at when the last pin goes.
+    let_go: HashSet<LayerId>,
     /// The catalog has told what it names; before, nothing is known to be unneeded.
     settled: bool,
     /// Something that may name layers cannot be read.
@@ -81,13 +83,30 @@ impl Names {
             return Err(StoreError::UnknownLayer(layer));
         }
         *state.pins.entry(layer).or_default() += 1;
-        Ok(Pin { layer, names: self.clone() })
+        Ok(Pin { layer, names: self.clone(), is_watch: false })
+    }
+
+    /// Keeps the layer alive for who only looks at it: when this goes, a layer that nothing named
+    /// before is no nearer to its end than it was. (A layer nobody names is kept until somebody
+    /// lets go of it.)
+    pub(crate) fn watch(self: &Arc<Self>, layer: LayerId) -> Result<Pin, StoreError> {
+        self.pin(layer).map(|pin| pin.into_watch())
+    }
+
+    /// Whether the catalog has told what it names, and this layer is not among it.
+    pub(crate) fn is_forgotten(&self, layer: LayerId) -> bool {
+        let state = self.state.lock();
+        state.settled && !state.named.contains(&layer)
     }
 
     /// Begins the end of a layer, if nothing names or pins it.
     pub(crate) fn begin_removal(&self, layer: LayerId) -> bool {
         let mut state = self.state.lock();
-        let used = state.named.contains(&layer) || state.pins.contains_key(&layer);
+        let pinned = state.pins.contains_key(&layer);
+        if pinned {
+            state.let_go.insert(layer);
+        }
+        let used = state.named.contains(&layer) || pinned;
         !used && state.settled && !state.frozen && state.dying.insert(layer)
     }
 
@@ -108,11 +127,17 @@ impl Names {
 pub(crate) struct Pin {
     layer: LayerId,
     names: Arc<Names>,
+    is_watch: bool,
 }
 
 impl Pin {
     pub(crate) fn layer(&self) -> LayerId {
         self.layer
+    }
+
+    fn into_watch(mut self) -> Self {
+        self.is_watch = true;
+        self
     }
 }
 
@@ -120,19 +145,25 @@ impl Clone for Pin {
     fn clone(&self) -> Self {
         let mut state = self.names.state.lock();
         *state.pins.get_mut(&self.layer).expect("it is counted") += 1;
-        Self { layer: self.layer, names: self.names.clone() }
+        Self { layer: self.layer, names: self.names.clone(), is_watch: self.is_watch }
     }
 }
 
 impl Drop for Pin {
     fn drop(&mut self) {
         let mut state = self.names.state.lock();
+        if !self.is_watch {
+            state.let_go.insert(self.layer);
+        }
         let count = state.pins.get_mut(&self.layer).expect("it was counted");
         *count -= 1;
         if *count == 0 {
             state.pins.remove(&self.layer);
+            let look = state.let_go.remove(&self.layer);
             drop(state);
-            self.names.look_at(self.layer);
+            if look {
+                self.names.look_at(self.layer);
+            }
         }
     }
 }

@@ -13,11 +13,14 @@
 
 use std::{
     collections::HashMap,
+    num::NonZeroU64,
+    ops::Range,
     sync::{Arc, OnceLock, Weak, mpsc},
 };
 
 use block_device::DeviceError;
 use parking_lot::Mutex;
+use rustix::fs::{Advice, fadvise};
 
 use crate::{
     cluster_map::ClusterMap,
@@ -25,6 +28,7 @@ use crate::{
     geometry::{ClusterIndex, SectorIndex, index},
     header::{Header, LayerState, StoredHeader},
     id::LayerId,
+    known_damage::KnownDamage,
     layer_files::LayerFiles,
     owner_file::{Lineage, Speaker},
     owner_table::{Holders, OwnerTable, Untrue},
@@ -95,8 +99,15 @@ impl SealedLayer {
         Ok(words.into_iter().filter(|(_, w)| w.at(tag).known() != 0).map(|(c, _)| c).collect())
     }
 
+    /// Lets go of what is cached of a stretch of the data, so that the next read asks the device.
+    /// A sealed layer was synced: nothing of it waits to be written.
+    pub(crate) fn drop_cached_data(&self, range: &Range<u64>) -> std::io::Result<()> {
+        let length = NonZeroU64::new(range.end - range.start);
+        Ok(fadvise(self.files.data.file(), range.start, length, Advice::DontNeed)?)
+    }
+
     /// Reads data blocks; what lies past the layer's end reads as zeros.
-    fn read_data(&self, buffer: &mut [u8], offset: u64) -> Result<(), DeviceError> {
+    pub(crate) fn read_data(&self, buffer: &mut [u8], offset: u64) -> Result<(), DeviceError> {
         let held = index(self.header.geometry.size().saturating_sub(offset)).min(buffer.len());
         self.files.data.read_exact_at(&mut buffer[..held], offset)?;
         buffer[held..].fill(0);
@@ -108,6 +119,7 @@ impl SealedLayer {
 #[derive(Debug)]
 pub(crate) struct Chain {
     layers: Vec<Arc<SealedLayer>>,
+    damage: Arc<KnownDamage>,
 }
 
 impl Chain {
@@ -172,7 +184,7 @@ impl Chain {
 
     /// The chain from this place on downwards.
     pub(crate) fn below(&self, place: usize) -> Self {
-        Self { layers: self.layers[place..].to_vec() }
+        Self { layers: self.layers[place..].to_vec(), damage: self.damage.clone() }
     }
 
     /// Uppermost first.
@@ -185,6 +197,37 @@ impl Chain {
         let stack = Stack { head: None, base: Some(self) };
         read_stack(&stack, buffer, offset)
     }
+
+    /// Refuses a read that comes down to a layer at a cluster a scrub found damaged there. What
+    /// layers above say all of is served.
+    fn refuse_known_damage(
+        &self,
+        stack: &Stack<'_>,
+        range: &Range<u64>,
+    ) -> Result<(), DeviceError> {
+        if self.damage.is_empty() {
+            return Ok(());
+        }
+        for (place, layer) in self.layers.iter().enumerate() {
+            let layer = layer.files.layer;
+            for cluster in self.damage.within(layer, range) {
+                let mut left = cluster.blocks_touched(range);
+                if let Some((head, epoch)) = stack.head {
+                    left &= !head.map().word(cluster)?.at(epoch).known();
+                }
+                for above in &self.layers[..place] {
+                    left &= !above.said(cluster)?.known();
+                }
+                if left != 0 {
+                    let offset = cluster.start();
+                    tracing::debug!(%layer, offset, "a read of damaged content was refused");
+                    let detail = format!("layer {layer} is known to be damaged at {offset}");
+                    return Err(DeviceError::Damaged { detail });
+                }
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Fills the buffer with what the stack reads as from `offset`.
@@ -194,6 +237,9 @@ pub(crate) fn read_stack(
     offset: u64,
 ) -> Result<(), DeviceError> {
     let end = offset + crate::geometry::bytes(buffer.len());
+    if let Some(base) = stack.base {
+        base.refuse_known_damage(stack, &(offset..end))?;
+    }
     stack.pieces(offset..end, |piece| {
         let part = &mut buffer[index(piece.range.start - offset)..index(piece.range.end - offset)];
         match (piece.owner, stack.head, stack.base) {
@@ -214,6 +260,8 @@ pub(crate) fn read_stack(
 pub(crate) struct OpenLayers {
     open: Mutex<OpenMaps>,
     pub(crate) jobs: mpsc::Sender<Job>,
+    /// What reads of them refuse.
+    pub(crate) damage: Arc<KnownDamage>,
 }
 
 #[derive(Debug, Default)]
@@ -224,7 +272,7 @@ struct OpenMaps {
 
 impl OpenLayers {
     pub(crate) fn new(jobs: mpsc::Sender<Job>) -> Self {
-        Self { open: Mutex::default(), jobs }
+        Self { open: Mutex::default(), jobs, damage: Arc::default() }
     }
 
     /// The chain whose uppermost layer this is.
@@ -236,7 +284,7 @@ impl OpenLayers {
         if let Some(chain) = self.open_chain(top) {
             return Ok(chain);
         }
-        let chain = Chain { layers: self.collect(storage, top)? };
+        let chain = Chain { layers: self.collect(storage, top)?, damage: self.damage.clone() };
         chain.open_table(storage, &self.jobs);
         let chain = self.open.lock().keep_chain(Arc::new(chain));
         if chain.lacks_table() {

@@ -31,6 +31,7 @@ use crate::{
     ledger_record::SlotState,
     names::{Names, Pin},
     reset::ResetReceipt,
+    scrub,
     sealed_layer::{Chain, OpenLayers},
     storage::{Storage, StoreLock},
     worker::{self, Job},
@@ -69,6 +70,8 @@ pub(crate) struct Shared {
     pub(crate) hashing: Hashing,
     /// The last clone is gone: long work for later stops.
     pub(crate) is_closing: AtomicBool,
+    /// Held by the one scrub that runs.
+    pub(crate) scrubbing: Mutex<()>,
     jobs: mpsc::Sender<Job>,
     _lock: StoreLock,
 }
@@ -154,10 +157,12 @@ impl Store {
             unsettled: Mutex::default(),
             hashing: Hashing::default(),
             is_closing: AtomicBool::new(false),
+            scrubbing: Mutex::default(),
             jobs,
             _lock: lock,
         });
         shared.clone().take(contents)?;
+        scrub::recall(&shared);
         let worker = Mutex::new(Some(worker::start(shared.clone(), queue)?));
         Ok(Self { inner: Arc::new(Inner { shared, worker }) })
     }
