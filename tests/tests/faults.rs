@@ -21,6 +21,7 @@ use tests::{
 };
 
 const EIO: i32 = 5;
+const ENOSPC: i32 = 28;
 
 /// Two disks with heads, one of them with unflushed content on an image.
 struct Scene {
