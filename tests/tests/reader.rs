@@ -6,13 +6,14 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
-use block_device::{BlockDevice, ByteOffset, DiskId};
-use block_store::{LayerId, Store};
+use block_device::{BlockDevice, ByteLength, ByteOffset, DiskId};
+use block_store::{FileStorage, LayerId, Store};
 use tests::{
     reader::read,
-    recorded_storage::Dice,
+    recorded_storage::{Dice, scratch},
     reference_model::{Bench, Operation, bytes_of, random_operation},
 };
 
@@ -91,4 +92,18 @@ fn another_program_finds_the_bytes_we_serve() {
         assert!(before == all_files(store), "a reader changes nothing");
     }
     assert!(disks > 8 && layers > 8 && written > 16, "{disks} disks, {layers} layers: too easy");
+}
+
+#[test]
+fn a_store_that_a_process_has_open_is_left_alone() {
+    let place = scratch();
+    let storage = Arc::new(FileStorage::open(place.path()).unwrap());
+    Store::create(&*storage).unwrap();
+    let store = Store::open(storage).unwrap();
+    let disk: DiskId = "d-1".parse().unwrap();
+    store.create_disk(&disk, ByteLength::new(512), None).unwrap().publish().unwrap();
+    let told = read(place.path(), "disk", "d-1").unwrap_err();
+    assert_eq!(told, "a process has the store open");
+    drop(store);
+    assert_eq!(read(place.path(), "disk", "d-1"), Ok(vec![0; 512]));
 }
