@@ -107,3 +107,38 @@ fn a_store_that_a_process_has_open_is_left_alone() {
     drop(store);
     assert_eq!(read(place.path(), "disk", "d-1"), Ok(vec![0; 512]));
 }
+
+/// Our program is held to the same in `faults.rs`; here it is the document that must say enough to find damage.
+#[test]
+fn a_flipped_bit_is_refused_or_harmless_to_another_program() {
+    let (bench, contents) = random_history(3, 70);
+    let (store, mut dice) = (bench.storage.path(), Dice::new(1));
+    let mut tables: Vec<_> = all_files(store).into_iter().map(|(path, _)| path).collect();
+    tables.retain(|path| path.ends_with("map") || path.ends_with("ledger"));
+    let mut refused = 0;
+    for trial in 0..40 {
+        let path = dice.pick(&tables).unwrap();
+        let (what, name, wanted) = likely_hit(path, &contents, &mut dice);
+        let before = fs::read(path).unwrap();
+        // Past the headers, of which one copy is enough.
+        let used: Vec<_> = (8192..before.len()).filter(|place| before[*place] != 0).collect();
+        let Some(place) = dice.pick(&used) else { continue };
+        let mut bytes = before.clone();
+        bytes[*place] ^= 1 << dice.below(8);
+        fs::write(path, bytes).unwrap();
+        match read(store, what, name) {
+            Ok(found) => assert_same(&found, wanted, &format!("trial {trial}: byte {place}")),
+            Err(_) => refused += 1,
+        }
+        fs::write(path, before).unwrap();
+    }
+    assert!(refused > 10, "{refused} refusals: too easy");
+}
+
+/// The layer whose map this is, or else some disk.
+fn likely_hit<'c>(path: &Path, contents: &'c [Content], dice: &mut Dice) -> &'c Content {
+    let owner = path.parent().unwrap().file_name().unwrap().to_str().unwrap();
+    let disks: Vec<_> = contents.iter().filter(|(what, ..)| *what == "disk").collect();
+    let layer = contents.iter().find(|(_, name, _)| name == owner);
+    layer.or_else(|| dice.pick(&disks).copied()).unwrap()
+}
