@@ -1,8 +1,9 @@
-//! The bytes this program writes for given content, held against those of format version 1 under `tests/golden/v1`.
+//! The bytes this program writes for given content, held against those of format version 1 under
+//! `tests/golden/v1`.
 //!
-//! What must always hold: a map file and a ledger made of the same names, times and words are the same bytes for ever;
-//! another byte is another format, and needs another version. With `WRITE_GOLDEN=1` files that are missing are
-//! written; existing ones never are.
+//! What must always hold: a map file and a ledger made of the same names, times and words are the
+//! same bytes for ever; another byte is another format, and needs another version. With
+//! `WRITE_GOLDEN=1` files that are missing are written; existing ones never are.
 //! Left to others: that files of old are read (`golden` in the harness of the tests).
 
 use std::{
