@@ -17,7 +17,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{limits::Limits, mutation::Mutator};
+use crate::{
+    limits::{self, Limits},
+    mutation::Mutator,
+};
 
 /// Set for the child: the file that holds the input under way.
 const CHILD: &str = "REINIT_FUZZ_CHILD";
@@ -159,10 +162,8 @@ fn trap() -> Trial {
         b"panic on another thread" => drop(std::thread::spawn(|| panic!("on purpose")).join()),
         b"memory" => drop(std::hint::black_box(vec![1_u8; 300 << 20])),
         b"time" => {
-            let begun = Instant::now();
-            while begun.elapsed() < Duration::from_secs(12) {
-                std::hint::black_box(0);
-            }
+            let begun = limits::processor_time();
+            while limits::processor_time() - begun <= limits::TIME {}
         }
         _ => {}
     })

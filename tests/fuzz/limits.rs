@@ -24,7 +24,7 @@ use rustix::{
 /// Bytes of memory above what is there at the start.
 const MEMORY: u64 = 256 << 20;
 /// Of the processor, for one input; code that is not optimized may take longer.
-const TIME: Duration = Duration::from_secs(if cfg!(debug_assertions) { 5 } else { 1 });
+pub(crate) const TIME: Duration = Duration::from_secs(if cfg!(debug_assertions) { 3 } else { 1 });
 /// After that long on one input something waits for ever.
 const HUNG: Duration = Duration::from_secs(120);
 
@@ -90,7 +90,8 @@ fn watch(begun: Arc<AtomicU64>) {
     });
 }
 
-fn processor_time() -> Duration {
+/// What all threads of the process have used up.
+pub(crate) fn processor_time() -> Duration {
     Duration::try_from(clock_gettime(ClockId::ProcessCPUTime)).unwrap()
 }
 

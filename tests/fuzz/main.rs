@@ -16,10 +16,15 @@
 
 mod campaign;
 mod catalog_records;
+mod config;
 mod edits;
+mod images;
 mod limits;
 mod mutation;
 mod nbd;
+mod parameters;
+mod service;
+mod signed;
 mod store;
 
 use campaign::Target;
@@ -48,4 +53,44 @@ fn nbd_options() {
 #[test]
 fn nbd_requests() {
     Target::new("nbd_requests", nbd::requests).inputs(1_500).words(&nbd::WORDS).run();
+}
+
+#[test]
+fn parameters() {
+    Target::new("parameters", parameters::prepare).inputs(1_500).words(&parameters::WORDS).run();
+}
+
+#[test]
+fn signature_v1() {
+    Target::new("signature_v1", signed::v1).inputs(1_000).run();
+}
+
+#[test]
+fn signature_acs3() {
+    Target::new("signature_acs3", signed::acs3).inputs(1_000).run();
+}
+
+#[test]
+fn signed_texts() {
+    Target::new("signed_texts", signed::anything).inputs(1_000).words(&signed::WORDS).run();
+}
+
+#[test]
+fn qcow2() {
+    Target::new("qcow2", images::qcow2).inputs(1_000).run();
+}
+
+#[test]
+fn vmdk() {
+    Target::new("vmdk", images::vmdk).inputs(800).words(&images::VMDK_WORDS).run();
+}
+
+#[test]
+fn raw() {
+    Target::new("raw", images::raw).inputs(200).run();
+}
+
+#[test]
+fn config() {
+    Target::new("config", config::prepare).inputs(300).words(&config::WORDS).run();
 }

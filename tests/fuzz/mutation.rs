@@ -26,6 +26,10 @@ const EDGES: [u64; 16] = [
     u64::MAX,
 ];
 
+/// How many kinds of changes there are; those that move nothing come first.
+const KINDS: usize = 11;
+const KEEPING: usize = 5;
+
 /// Makes inputs.
 pub(crate) struct Mutator {
     dice: Dice,
@@ -48,28 +52,31 @@ impl Mutator {
         // Mostly a few changes, sometimes many.
         let most = 1 << self.below(6);
         let changes = 1 + self.below(most);
+        // What holds a format together is often where things are, so half of the inputs keep that.
+        let keeps_places = self.dice.flip();
         for _ in 0..changes {
-            self.change(&mut input);
+            let kind = if keeps_places { self.below(KEEPING) } else { self.below(KINDS) };
+            self.change(&mut input, kind);
         }
         input.truncate(LONGEST);
         input
     }
 
-    fn change(&mut self, input: &mut Vec<u8>) {
+    fn change(&mut self, input: &mut Vec<u8>, kind: usize) {
         let at = self.place(input);
-        match self.below(10) {
+        match kind {
             0 => flip(input, at, self.below(8)),
             1 => self.overwrite_byte(input, at),
             2 | 3 => self.overwrite_number(input, at),
-            4 => input.truncate(at),
-            5 => drop(input.drain(at..self.end_after(at, input.len()))),
-            6 => self.insert_own_piece(input, at),
-            7 => self.splice(input, at),
-            8 => self.insert_word(input, at),
-            _ => {
+            4 => {
                 let end = self.end_after(at, input.len());
                 input[at..end].fill(0);
             }
+            5 => input.truncate(at),
+            6 => drop(input.drain(at..self.end_after(at, input.len()))),
+            7 => self.insert_own_piece(input, at),
+            8 => self.splice(input, at),
+            _ => self.insert_word(input, at),
         }
     }
 

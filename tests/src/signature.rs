@@ -44,7 +44,7 @@ pub fn encode(text: &str) -> String {
 }
 
 /// `name=value` pairs, sorted by name, encoded.
-fn canonical(parameters: &[(String, String)]) -> String {
+pub fn canonical(parameters: &[(String, String)]) -> String {
     let mut sorted = parameters.to_vec();
     sorted.sort();
     let pairs: Vec<String> =
@@ -58,6 +58,42 @@ fn now() -> String {
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The signature of these parameters by version 1.
+pub fn v1_signature(secret: &str, method: &str, parameters: &[(String, String)]) -> String {
+    let text = format!("{method}&%2F&{}", encode(&canonical(parameters)));
+    let mut mac =
+        Hmac::<Sha1>::new_from_slice(format!("{secret}&").as_bytes()).expect("HMAC takes any key");
+    mac.update(text.as_bytes());
+    STANDARD.encode(mac.finalize().into_bytes())
+}
+
+/// The `Authorization` of a request by `ACS3-HMAC-SHA256`; the names are lower case and sorted, all are signed.
+pub fn acs3_authorization(
+    key: &Key,
+    method: &str,
+    query: &[(String, String)],
+    headers: &[(String, String)],
+    body: &[u8],
+) -> String {
+    let names: Vec<_> = headers.iter().map(|(name, _)| name.as_str()).collect();
+    let names = names.join(";");
+    let lines: String = headers.iter().map(|(name, value)| format!("{name}:{value}\n")).collect();
+    let (query, payload) = (canonical(query), body_hash(body));
+    let request = format!("{method}\n/\n{query}\n{lines}\n{names}\n{payload}");
+    let text = format!("ACS3-HMAC-SHA256\n{}", body_hash(request.as_bytes()));
+    let mut mac =
+        Hmac::<Sha256>::new_from_slice(key.secret.as_bytes()).expect("HMAC takes any key");
+    mac.update(text.as_bytes());
+    let signature = hex(&mac.finalize().into_bytes());
+    let id = &key.id;
+    format!("ACS3-HMAC-SHA256 Credential={id},SignedHeaders={names},Signature={signature}")
+}
+
+/// The hash of a body as ACS3 sends it.
+pub fn body_hash(body: &[u8]) -> String {
+    hex(&Sha256::digest(body))
 }
 
 /// Signs a POST without a body, by version 1.
@@ -76,11 +112,7 @@ pub fn v1(key: &Key, action: &str, format: &str, parameters: &[(String, String)]
         all.push((name.into(), value.into()));
     }
     let query = canonical(&all);
-    let text = format!("POST&%2F&{}", encode(&query));
-    let mut mac = Hmac::<Sha1>::new_from_slice(format!("{}&", key.secret).as_bytes())
-        .expect("HMAC takes any key");
-    mac.update(text.as_bytes());
-    let signature = STANDARD.encode(mac.finalize().into_bytes());
+    let signature = v1_signature(&key.secret, "POST", &all);
     Signed { query: format!("{query}&Signature={}", encode(&signature)), headers: Vec::new() }
 }
 
@@ -97,33 +129,19 @@ pub fn acs3(
         all.push(("Format".into(), format.into()));
     }
     let query = canonical(&all);
-    let payload = hex(&Sha256::digest(b""));
     let signed = [
         ("accept", "application/json".to_owned()),
         ("host", host.to_owned()),
         ("x-acs-action", action.to_owned()),
-        ("x-acs-content-sha256", payload.clone()),
+        ("x-acs-content-sha256", body_hash(b"")),
         ("x-acs-date", now()),
         ("x-acs-signature-nonce", uuid::Uuid::new_v4().simple().to_string()),
         ("x-acs-version", "2014-05-26".to_owned()),
     ];
-    let names = signed.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(";");
-    let lines: String = signed.iter().map(|(name, value)| format!("{name}:{value}\n")).collect();
-    let request = format!("POST\n/\n{query}\n{lines}\n{names}\n{payload}");
-    let text = format!("ACS3-HMAC-SHA256\n{}", hex(&Sha256::digest(request.as_bytes())));
-    let mut mac =
-        Hmac::<Sha256>::new_from_slice(key.secret.as_bytes()).expect("HMAC takes any key");
-    mac.update(text.as_bytes());
-    let signature = hex(&mac.finalize().into_bytes());
-    let authorization = format!(
-        "ACS3-HMAC-SHA256 Credential={},SignedHeaders={names},Signature={signature}",
-        key.id
-    );
-    let mut headers: Vec<_> = signed
-        .into_iter()
-        .filter(|(name, _)| *name != "host")
-        .map(|(name, value)| (name.to_owned(), value))
-        .collect();
+    let mut headers: Vec<_> =
+        signed.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+    let authorization = acs3_authorization(key, "POST", &all, &headers, b"");
+    headers.retain(|(name, _)| name != "host");
     headers.push(("Authorization".into(), authorization));
     Signed { query, headers }
 }
