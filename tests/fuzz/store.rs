@@ -34,6 +34,8 @@ struct Template {
     layers: Vec<LayerId>,
     content: BTreeMap<&'static str, Vec<u8>>,
     roots: BTreeMap<LayerId, Root>,
+    /// Of a snapshot of each disk after [`use_it`] wrote to it: they rest on the hashes of the layers below.
+    roots_after: BTreeMap<&'static str, Root>,
 }
 
 /// Edits to the map files of layers.
@@ -51,7 +53,7 @@ pub(crate) fn layers() -> Trial {
             let map = files.get_mut(&map_of(*layer)).unwrap();
             fix_map(map, *layer, *first);
         }
-        template.check(&files, first & 7 == 0);
+        let _ = template.check(&files, first & 7 == 0);
     })
 }
 
@@ -71,7 +73,7 @@ pub(crate) fn ledger() -> Trial {
         if first & 2 != 0 {
             ledger.chunks_exact_mut(SECTOR).skip(2 * PAGE / SECTOR).for_each(fix_record);
         }
-        template.check(&files, first & 3 == 0);
+        let _ = template.check(&files, first & 3 == 0);
     })
 }
 
@@ -125,6 +127,7 @@ impl Template {
             layers: Vec::new(),
             content: BTreeMap::new(),
             roots: BTreeMap::new(),
+            roots_after: BTreeMap::new(),
         };
         template.fill(&store);
         store.wait_for_background();
@@ -133,7 +136,8 @@ impl Template {
         let maps = template.files.keys().filter(|name| name.ends_with("/map"));
         template.layers =
             maps.map(|name| name.split('/').nth(1).unwrap().parse().unwrap()).collect();
-        template.check(&template.files, true);
+        template.roots_after = template.check(&template.files, true);
+        assert_eq!(template.roots_after.len(), DISKS.len(), "all is well where nothing was edited");
         template
     }
 
@@ -178,12 +182,17 @@ impl Template {
         self.content = BTreeMap::from([("d-1", first), ("d-2", second)]);
     }
 
-    /// Opens and uses a store of these files; `unfixed` says that what is wrong in them has a wrong checksum.
-    fn check(&self, files: &BTreeMap<String, Vec<u8>>, unfixed: bool) {
+    /// Opens and uses a store of these files; `unfixed` says that what is wrong in them has a wrong checksum. The roots
+    /// of what was served come back.
+    fn check(
+        &self,
+        files: &BTreeMap<String, Vec<u8>>,
+        unfixed: bool,
+    ) -> BTreeMap<&'static str, Root> {
         let directory = scratch();
         write_to(directory.path(), files);
         let exact = unfixed && !self.lost_a_sector(files);
-        let Some(store) = open(directory.path()) else { return };
+        let Some(store) = open(directory.path()) else { return BTreeMap::new() };
         for name in DISKS {
             let Some(content) = read_twice(&store, name) else { continue };
             if exact {
@@ -198,7 +207,13 @@ impl Template {
                 assert_eq!(root, *known, "layer {layer} has another root");
             }
         }
-        use_it(store, &directory);
+        let roots = use_it(store, &directory);
+        for (name, root) in &roots {
+            if let (true, Some(known)) = (exact, self.roots_after.get(name)) {
+                assert_eq!(root, known, "a snapshot of {name} has another root");
+            }
+        }
+        roots
     }
 
     /// Whether words that were there are zeros now.
@@ -213,27 +228,27 @@ impl Template {
     }
 }
 
-/// Writes to what is served, closes, and expects it there.
-fn use_it(store: Store, directory: &TempDir) {
-    let mut written = Vec::new();
+/// Writes to what is served, takes a snapshot, closes, and expects what was written there. The roots of the snapshots
+/// come back.
+fn use_it(store: Store, directory: &TempDir) -> BTreeMap<&'static str, Root> {
+    let (mut written, mut roots) = (Vec::new(), BTreeMap::new());
     for name in DISKS {
         let Ok(disk) = store.open_disk(&name.parse().unwrap()) else { continue };
         let data = vec![0xa5; 4096.min(size_of(&*disk))];
         if disk.write_at(&data, ByteOffset::ZERO, Durability::ForceUnitAccess).is_ok() {
             written.push((name, data));
         }
-        let _ = store.snapshot::<()>(&name.parse().unwrap(), label(LayerKind::Snapshot), |layer| {
-            if let Some(layer) = layer {
-                let _ = store.hash_layer(layer, &());
-            }
-            Ok(())
-        });
+        let label = label(LayerKind::Snapshot);
+        let snapshot = store.snapshot::<()>(&name.parse().unwrap(), label, |_| Ok(()));
+        if let Ok(Some(layer)) = snapshot {
+            roots.extend(store.hash_layer(layer, &()).ok().map(|root| (name, root)));
+        }
     }
     store.wait_for_background();
     drop(store);
     let Some(store) = open(directory.path()) else {
         assert!(written.is_empty(), "a store that took writes does not open");
-        return;
+        return roots;
     };
     for (name, data) in written {
         let disk = store.open_disk(&name.parse().unwrap());
@@ -242,6 +257,7 @@ fn use_it(store: Store, directory: &TempDir) {
         disk.read_at(&mut found, ByteOffset::ZERO).unwrap();
         assert!(found == data, "{name} lost a write");
     }
+    roots
 }
 
 fn open(directory: &Path) -> Option<Store> {
