@@ -189,6 +189,17 @@ impl StoredHeader {
     }
 }
 
+/// How many of the two copies cannot be believed; the file is read only.
+pub(crate) fn broken_copies(file: &dyn StorageFile) -> usize {
+    let is_broken = |copy: &u64| {
+        let mut page = [0; index(PAGE)];
+        let read = file.read_exact_at(&mut page, *copy * PAGE);
+        // A copy of the other's place is one that strayed.
+        read.is_err() || parse(&page, "").map_or(true, |found| found.copy_sequence % 2 != *copy)
+    };
+    (0..2).filter(is_broken).count()
+}
+
 fn parse(page: &[u8; 4096], what: &str) -> Result<StoredHeader, StoreError> {
     let raw = RawHeader::ref_from_bytes(page).expect("the size of a header");
     if raw.magic != MAGIC {

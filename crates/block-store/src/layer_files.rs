@@ -148,6 +148,12 @@ impl LayerFiles {
     }
 }
 
+/// Whether a layer's directory may hold a file of this name: the one list of them.
+pub(crate) fn is_known(name: &str) -> bool {
+    let marks = [Mark::Unfinished, Mark::Deleting].map(Mark::file_name);
+    ["data", "map"].contains(&name) || marks.contains(&name)
+}
+
 /// The label of a head: no resource stands for it.
 pub(crate) fn head_label() -> LayerLabel {
     LayerLabel {

@@ -49,6 +49,12 @@ const SEGMENT_SLOTS: u64 = 256;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Slot(u64);
 
+impl std::fmt::Display for Slot {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "slot {}", self.0)
+    }
+}
+
 /// A slot that cannot be believed, and the disk it speaks of as far as that is known.
 #[derive(Clone, Debug)]
 pub(crate) struct DamagedSlot {
@@ -117,20 +123,7 @@ impl Ledger {
         let io = |verb: &str| StoreError::io(format!("{verb} the ledger"));
         check_header(&*file)?;
         file.sync_data().and_then(|()| file.drop_cache()).map_err(io("syncing"))?;
-        let pairs = (file.length().map_err(io("measuring"))?.saturating_sub(HEADER)) / (2 * PAGE);
-        let (mut state, mut contents) = (LedgerState::default(), Contents::default());
-        for pair in 0..pairs {
-            let mut pages = vec![0; index(2 * PAGE)];
-            file.read_exact_at(&mut pages, HEADER + pair * 2 * PAGE).map_err(io("reading"))?;
-            let (page_a, page_b) = pages.split_at(index(PAGE));
-            let (sectors_a, _) = page_a.as_chunks::<RECORD>();
-            let (sectors_b, _) = page_b.as_chunks::<RECORD>();
-            for (a, b) in sectors_a.iter().zip(sectors_b) {
-                let slot = crate::geometry::bytes(state.sequences.len());
-                let judged = judge(Record::parse(a, slot), Record::parse(b, slot))?;
-                state.take(Slot(slot), judged, &mut contents);
-            }
-        }
+        let (mut state, contents) = read_slots(&*file)?;
         // The lowest slots are used first.
         state.free.reverse();
         let ledger = Self {
@@ -268,6 +261,54 @@ impl LedgerState {
     }
 }
 
+/// What the file says of every slot.
+fn read_slots(file: &dyn StorageFile) -> Result<(LedgerState, Contents), StoreError> {
+    let io = |verb: &str| StoreError::io(format!("{verb} the ledger"));
+    let pairs = (file.length().map_err(io("measuring"))?.saturating_sub(HEADER)) / (2 * PAGE);
+    let (mut state, mut contents) = (LedgerState::default(), Contents::default());
+    for pair in 0..pairs {
+        let mut pages = vec![0; index(2 * PAGE)];
+        file.read_exact_at(&mut pages, HEADER + pair * 2 * PAGE).map_err(io("reading"))?;
+        let (page_a, page_b) = pages.split_at(index(PAGE));
+        let (sectors_a, _) = page_a.as_chunks::<RECORD>();
+        let (sectors_b, _) = page_b.as_chunks::<RECORD>();
+        for (a, b) in sectors_a.iter().zip(sectors_b) {
+            let slot = crate::geometry::bytes(state.sequences.len());
+            let judged = judge(Record::parse(a, slot), Record::parse(b, slot))?;
+            state.take(Slot(slot), judged, &mut contents);
+        }
+    }
+    Ok((state, contents))
+}
+
+/// What a check reads of the ledger.
+pub(crate) struct Inspected {
+    pub(crate) contents: Contents,
+    /// How many of the two headers cannot be believed; one at most.
+    pub(crate) broken_headers: usize,
+    /// Whether it ends inside a segment.
+    pub(crate) is_cut: bool,
+}
+
+/// Reads the ledger as it is, and neither syncs it nor drops it from the cache.
+pub(crate) fn inspect(storage: &dyn Storage) -> Result<Inspected, StoreError> {
+    let file = storage.open(FILE).map_err(StoreError::io("opening the ledger"))?;
+    check_header(&*file)?;
+    let io = |verb: &str| StoreError::io(format!("{verb} the ledger"));
+    let mut pages = [0; index(HEADER)];
+    file.read_exact_at(&mut pages, 0).map_err(io("reading"))?;
+    let (copies, _) = pages.as_chunks::<4096>();
+    let broken_headers = copies.iter().filter(|page| !is_header(page)).count();
+    let length = file.length().map_err(io("measuring"))?;
+    let is_cut = !(length - HEADER).is_multiple_of(SEGMENT_SLOTS / SLOTS_A_PAGE * 2 * PAGE);
+    let (_, contents) = read_slots(&*file)?;
+    Ok(Inspected { contents, broken_headers, is_cut })
+}
+
+fn is_header(page: &[u8; 4096]) -> bool {
+    page[..8] == *MAGIC && crc32c::crc32c(&page[..4092]).to_le_bytes() == page[4092..]
+}
+
 enum Judged {
     NeverUsed,
     Says(Record),
@@ -352,9 +393,7 @@ fn check_header(file: &dyn StorageFile) -> Result<(), StoreError> {
     file.read_exact_at(&mut pages, 0)
         .map_err(|_| StoreError::damaged("the ledger", "it is shorter than its header"))?;
     let (copies, _) = pages.as_chunks::<4096>();
-    let good = copies.iter().find(|page| {
-        page[..8] == *MAGIC && crc32c::crc32c(&page[..4092]).to_le_bytes() == page[4092..]
-    });
+    let good = copies.iter().find(|page| is_header(page));
     let Some(page) = good else {
         return Err(StoreError::damaged("the ledger", "no valid copy of its header"));
     };

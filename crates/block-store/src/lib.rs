@@ -45,6 +45,7 @@ mod disk;
 mod error;
 mod file_storage;
 mod flush;
+mod fsck;
 mod geometry;
 #[cfg(test)]
 mod golden;
@@ -85,6 +86,9 @@ mod worker;
 pub use disk::DiskHandle;
 pub use error::{CommitError, SnapshotError, StoreError};
 pub use file_storage::FileStorage;
+pub use fsck::{
+    CatalogNames, Checked, Finding, FindingKind, Findings, Severity, check as check_structure,
+};
 pub use header::{LayerKind, LayerLabel};
 pub use id::{Epoch, InvalidLayerId, LayerId, RequestId, Root};
 pub use image::{

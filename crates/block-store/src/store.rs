@@ -38,7 +38,7 @@ use crate::{
 };
 
 /// The name of the lock file.
-const LOCK: &str = "lock";
+pub(crate) const LOCK: &str = "lock";
 
 /// An open store; clones share it.
 #[derive(Clone, Debug)]
