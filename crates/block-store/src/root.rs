@@ -12,9 +12,12 @@
 //! What must always hold: equal size and content give an equal root, however it is layered.
 //! Left to others: where cluster hashes are kept (`hash_table`), making them (`hashing`).
 
-use block_device::CLUSTER;
+use block_device::{ByteLength, ByteOffset, CLUSTER};
 
-use crate::{geometry::index, id::Root};
+use crate::{
+    geometry::{bytes, index},
+    id::Root,
+};
 
 const FAN_OUT: u64 = 256;
 static ZEROS: [u8; index(CLUSTER)] = [0; index(CLUSTER)];
@@ -58,6 +61,41 @@ pub(crate) fn root_of(size: u64, clusters: impl IntoIterator<Item = (u64, Cluste
     let mut hasher = blake3::Hasher::new();
     hasher.update(b"reinit root 1").update(&size.to_le_bytes()).update(&top);
     Root::from_bytes(*hasher.finalize().as_bytes())
+}
+
+/// The root of content that is read piece by piece, by whoever holds it against a layer's.
+#[derive(Debug)]
+pub struct ContentRoot {
+    size: ByteLength,
+    clusters: Vec<(u64, ClusterHash)>,
+}
+
+impl ContentRoot {
+    /// Of so many bytes, which are zeros where nothing is added.
+    pub fn new(size: ByteLength) -> Self {
+        Self { size, clusters: Vec::new() }
+    }
+
+    /// Adds a piece: whole clusters, except at the end; in the order of the disk. What lies past
+    /// the size does not count.
+    ///
+    /// # Panics
+    /// If the piece does not begin a cluster.
+    pub fn add(&mut self, offset: ByteOffset, content: &[u8]) {
+        assert!(offset.get().is_multiple_of(CLUSTER), "a piece begins a cluster");
+        let held = self.size.get().saturating_sub(offset.get()).min(bytes(content.len()));
+        let clusters = content[..index(held)].chunks(index(CLUSTER));
+        for (cluster, content) in (offset.get() / CLUSTER..).zip(clusters) {
+            if content.iter().any(|byte| *byte != 0) {
+                self.clusters.push((cluster, hash_cluster(content)));
+            }
+        }
+    }
+
+    /// The root.
+    pub fn finish(self) -> Root {
+        root_of(self.size.get(), self.clusters)
+    }
 }
 
 /// The hash of 256 children, those not given being zero subtrees.
@@ -113,6 +151,17 @@ mod tests {
             let full = plain(size, |c| if set.contains(&c) { mark } else { zero_cluster() });
             assert_eq!(sparse, full, "{clusters} clusters, {set:?} set");
         }
+    }
+
+    #[test]
+    fn content_read_in_pieces_has_the_root_of_the_whole() {
+        let size = CLUSTER * 3 + 512;
+        let mut content = ContentRoot::new(ByteLength::new(size));
+        content.add(ByteOffset::ZERO, &[0; 2 * index(CLUSTER)]);
+        // The last piece is longer than what counts.
+        content.add(ByteOffset::new(CLUSTER * 3), &[5; 4096]);
+        assert_eq!(content.finish(), root_of(size, [(3, hash_cluster(&[5; 512]))]));
+        assert_eq!(ContentRoot::new(ByteLength::new(size)).finish(), root_of(size, []));
     }
 
     #[test]

@@ -493,3 +493,25 @@ fn a_closed_store_is_free_though_a_copy_of_its_lock_is_open() {
     drop(storage.lock("lock").unwrap());
     drop(copy);
 }
+
+#[test]
+fn a_snapshot_seals_no_head_that_a_reset_emptied() {
+    let mut place = Place::new();
+    let image = place.image(&pattern(3, 65536));
+    let id = place.disk("d-1", MIB, Some(image));
+    write(&place.open(&id), 0, &pattern(8, 65536));
+    place.reset(&id, Some(image));
+    for _ in 0..2 {
+        assert!(place.store().disk(&id).unwrap().head.is_some());
+        assert_eq!(place.snapshot(&id), Some(image));
+        place.restart();
+    }
+    // Zeros over the image are something, too.
+    let (begin, block) = (ByteOffset::ZERO, ByteLength::new(4096));
+    let disk = place.open(&id);
+    disk.write_zeroes(begin, block, ZeroMode::Punch, Durability::Cached).unwrap();
+    drop(disk);
+    let sealed = place.snapshot(&id);
+    assert!(sealed.is_some() && sealed != Some(image));
+    assert_eq!(read(&place.open(&id), 0, 4096), vec![0; 4096]);
+}

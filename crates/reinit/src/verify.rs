@@ -2,13 +2,14 @@
 //!
 //! Two depths. `Head`: the ledger says that the disk stands on the layer of its origin, and no
 //! block of the head counts in the present epoch; the origin's root names the content. `Content`:
-//! all of the disk is read as a client would, and compared with the origin, read by itself.
+//! all of the disk is read as a client would, compared with the origin, read by itself, and
+//! hashed: an origin that was damaged reads like the disk above it, but has no longer its root.
 //!
 //! What must always hold: the disk is read through an own handle, past nothing that a client
-//! would go through; a difference is told with its place.
+//! would go through; a difference is told with its place, and every one is counted.
 
-use block_device::{BlockDevice, ByteLength, ByteOffset, DiskId, ExtentKind};
-use block_store::{Epoch, Progress, Root, StoreError};
+use block_device::{BLOCK, BlockDevice, ByteLength, ByteOffset, DiskId, ExtentKind};
+use block_store::{ContentRoot, Epoch, Progress, Root, StoreError};
 
 use crate::{ResetEngine, ResetError, Source};
 
@@ -39,12 +40,27 @@ pub struct Verification {
     pub stands_on_origin: bool,
     /// What was written since the last reset, in whole blocks.
     pub written: ByteLength,
-    /// The hash over all content of the origin, if it is known.
+    /// The hash over all content of the origin, if it is known; an empty one is zeros of the size
+    /// of the disk.
     pub root: Option<Root>,
+    /// The same hash over what was read back, if that was asked for.
+    pub content_root: Option<Root>,
     /// How much was read back.
     pub read_back: ByteLength,
-    /// Where the content differs, at most 16 stretches of 4 MiB: offset and length.
+    /// The first byte that differs.
+    pub first_difference: Option<ByteOffset>,
+    /// How many bytes differ.
+    pub differing: ByteLength,
+    /// Where the content differs, the first 16 stretches of blocks: offset and length.
     pub differs_at: Vec<(ByteOffset, ByteLength)>,
+}
+
+impl Verification {
+    /// Whether the origin lost its content: the disk reads as it does, but not as the root says.
+    pub fn origin_is_damaged(&self) -> bool {
+        let (Some(root), Some(read)) = (self.root, self.content_root) else { return false };
+        self.differing == ByteLength::ZERO && root != read
+    }
 }
 
 impl ResetEngine {
@@ -58,7 +74,11 @@ impl ResetEngine {
     ) -> Result<Verification, ResetError> {
         let info = self.store().disk(disk)?;
         let written = self.store().written_since_reset(disk)?;
-        let root = source.layer().map(|layer| self.store().layer(layer)).transpose()?;
+        let origin = source.layer().map(|layer| self.store().layer(layer)).transpose()?;
+        let root = match &origin {
+            Some(layer) => layer.root,
+            None => Some(ContentRoot::new(info.size).finish()),
+        };
         let stands_on_origin = info.base == source.layer();
         let mut found = Verification {
             disk: disk.clone(),
@@ -66,14 +86,18 @@ impl ResetEngine {
             epoch: info.epoch,
             stands_on_origin,
             written,
-            root: root.and_then(|layer| layer.root),
+            root,
+            content_root: None,
             read_back: ByteLength::ZERO,
+            first_difference: None,
+            differing: ByteLength::ZERO,
             differs_at: Vec::new(),
         };
         if depth == VerifyDepth::Content {
             self.compare(&mut found, source, progress)?;
             // Content decides: a block that was written with what the origin holds is no harm.
-            found.in_initial_state = found.differs_at.is_empty();
+            found.in_initial_state =
+                found.differing == ByteLength::ZERO && !found.origin_is_damaged();
         }
         Ok(found)
     }
@@ -86,11 +110,13 @@ impl ResetEngine {
     ) -> Result<(), ResetError> {
         let disk = self.store().open_disk(&found.disk)?;
         let origin = source.layer().map(|layer| self.store().open_layer(layer)).transpose()?;
-        let failed = |source| ResetError::Read { disk: found.disk.clone(), source };
+        let id = found.disk.clone();
+        let failed = |source| ResetError::Read { disk: id.clone(), source };
         let size = disk.size().get();
         let buffer = || vec![0; usize::try_from(STEP).expect("4 MiB")];
         let (mut is, mut should) = (buffer(), buffer());
-        let (mut differs_at, mut read_back) = (Vec::new(), 0);
+        let mut content = ContentRoot::new(origin.as_ref().map_or(disk.size(), |one| one.size()));
+        let mut read_back = 0;
         let mut offset = 0;
         while offset < size {
             if progress.cancelled() {
@@ -105,16 +131,48 @@ impl ResetEngine {
                 disk.read_at(&mut is[part], ByteOffset::new(offset)).map_err(failed)?;
                 read_origin(origin, &mut should[part], offset).map_err(failed)?;
                 read_back += length;
-                if is[part] != should[part] && differs_at.len() < MOST_DIFFERENCES {
-                    differs_at.push((ByteOffset::new(offset), ByteLength::new(length)));
-                }
+                content.add(ByteOffset::new(offset), &is[part]);
+                found.note(offset, &is[part], &should[part]);
             }
             offset += length;
             progress.advanced(ByteLength::new(offset), ByteLength::new(size));
         }
-        found.differs_at = differs_at;
+        found.content_root = Some(content.finish());
         found.read_back = ByteLength::new(read_back);
         Ok(())
+    }
+}
+
+impl Verification {
+    /// Takes in where these two differ.
+    fn note(&mut self, offset: u64, is: &[u8], should: &[u8]) {
+        let size = usize::try_from(BLOCK).expect("4 KiB");
+        let blocks = (offset..).step_by(size).zip(is.chunks(size).zip(should.chunks(size)));
+        for (offset, (is, should)) in blocks {
+            if is != should {
+                self.note_block(offset, is, should);
+            }
+        }
+    }
+
+    fn note_block(&mut self, offset: u64, is: &[u8], should: &[u8]) {
+        let differing =
+            (offset..).zip(is.iter().zip(should)).filter(|(_, (is, should))| is != should);
+        let (mut count, mut first) = (self.differing.get(), self.first_difference);
+        for (place, _) in differing {
+            count += 1;
+            first = first.or(Some(ByteOffset::new(place)));
+        }
+        (self.differing, self.first_difference) = (ByteLength::new(count), first);
+        let length = ByteLength::of(is).get();
+        let told = self.differs_at.len() == MOST_DIFFERENCES;
+        match self.differs_at.last_mut() {
+            Some((begin, held)) if begin.get() + held.get() == offset => {
+                *held = ByteLength::new(held.get() + length);
+            }
+            _ if told => {}
+            _ => self.differs_at.push((ByteOffset::new(offset), ByteLength::new(length))),
+        }
     }
 }
 

@@ -217,6 +217,9 @@ fn a_plan_changes_nothing_and_tells_what_would_be_dropped() {
     let found =
         lab.engine.verify(&lab.disk, &Source::Image(lab.image), VerifyDepth::Content, &()).unwrap();
     assert!(!found.in_initial_state);
-    assert_eq!(found.differs_at, [(ByteOffset::ZERO, ByteLength::new(SIZE))]);
+    assert_eq!(found.differs_at, [(ByteOffset::new(4096), ByteLength::new(8192))]);
+    assert_eq!(found.first_difference, Some(ByteOffset::new(4096)));
+    assert_eq!(found.differing, ByteLength::new(8192));
+    assert_ne!(found.content_root, found.root);
     lab.nbd.shutdown();
 }

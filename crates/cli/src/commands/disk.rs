@@ -144,11 +144,13 @@ fn verify(control: &Control, disk: &OneDisk, deep: bool) -> Result<Report, Failu
         fields.remove("RequestId");
     }
     let how = if deep {
-        "every byte was read and compared"
+        "every byte was read, compared and hashed"
     } else {
         "nothing was written since its last reset"
     };
-    let told = format!("{} is in its initial state: {how}", disk.disk);
+    let root = text(&verified, "Root");
+    let root = if root.is_empty() { "not known yet" } else { &root };
+    let told = format!("{} is in its initial state: {how}; root {root}", disk.disk);
     Ok(Report::done(verified, vec![disk.disk.clone()], told))
 }
 
@@ -164,14 +166,18 @@ pub(crate) fn verification(
     if verified["InInitialState"] == true {
         return Ok(verified);
     }
-    Err(Failure {
-        code: "DiskDiffers".into(),
-        message: format!(
-            "{disk} is not in its initial state: {}; reset it",
-            differences(&verified)
-        ),
-        request_id: text(&verified, "RequestId"),
-    })
+    let request_id = text(&verified, "RequestId");
+    if verified["OriginIsDamaged"] == true {
+        let (root, read) = (text(&verified, "Root"), text(&verified, "ContentRoot"));
+        let message = format!(
+            "{disk} reads as its origin does, but that is damaged: its root is {root}, what was read has {read}; \
+             make the origin again"
+        );
+        return Err(Failure { code: "OriginDamaged".into(), message, request_id });
+    }
+    let differences = differences(&verified);
+    let message = format!("{disk} is not in its initial state: {differences}; reset it");
+    Err(Failure { code: "DiskDiffers".into(), message, request_id })
 }
 
 fn differences(verified: &Value) -> String {
@@ -182,5 +188,19 @@ fn differences(verified: &Value) -> String {
         .take(3)
         .map(|range| format!("{} bytes at {}", text(range, "Length"), text(range, "Offset")))
         .collect();
-    if told.is_empty() { "it was written to since its last reset".into() } else { told.join(", ") }
+    if told.is_empty() {
+        return shallow_differences(verified);
+    }
+    let (count, first) = (text(verified, "BytesDiffering"), text(verified, "FirstDifference"));
+    format!("{count} bytes differ, the first at {first}; blocks: {}", told.join(", "))
+}
+
+/// What the head alone tells.
+fn shallow_differences(verified: &Value) -> String {
+    let written = verified["BytesWrittenSinceReset"].as_u64().unwrap_or(0);
+    if written > 0 {
+        format!("{} in blocks was written since its last reset", Size::new(written))
+    } else {
+        "it was put back to something else than its origin".into()
+    }
 }

@@ -1,7 +1,8 @@
 //! DescribeDisks, and what `reinit disk show` prints.
 
 use block_device::ByteLength;
-use catalog::record::Disk;
+use block_store::{ContentRoot, LayerId, ResetReceipt};
+use catalog::record::{Disk, Origin, Snapshot};
 
 use super::{AttachmentView, DescribeDisks, DiskDetail, DiskView, LastReset, create::is_running};
 use crate::{
@@ -10,6 +11,7 @@ use crate::{
     clock::whole_seconds,
     cloud::disk_name,
     filter::{check_ids, equals, equals_text, named, picked, tagged, within},
+    source,
     world::World,
 };
 
@@ -41,12 +43,40 @@ impl Cloud {
         let name = disk_name(id)?;
         let info = self.inner.store.disk(&name)?;
         let written_since_reset = self.inner.store.written_since_reset(&name)?;
-        let last_reset = info.last_reset.map(|receipt| LastReset {
-            request_id: receipt.request_id.to_string(),
-            time: jiff::Timestamp::try_from(receipt.time).unwrap_or_default(),
-        });
+        let last_reset = info.last_reset.map(|receipt| self.last_reset(id, info.size, &receipt));
         let (epoch, refusal) = (info.epoch.get(), info.refusal);
         Ok(DiskDetail { view, epoch, written_since_reset, last_reset, refusal, exported })
+    }
+
+    /// The ledger's receipt, with the names people know its base by.
+    fn last_reset(&self, disk: &str, size: ByteLength, receipt: &ResetReceipt) -> LastReset {
+        let root = match receipt.base {
+            // One that cannot be looked at has no root to show.
+            Some(layer) => self.inner.store.layer(layer).ok().and_then(|layer| layer.root),
+            None => Some(ContentRoot::new(size).finish()),
+        };
+        LastReset {
+            request_id: receipt.request_id.to_string(),
+            time: jiff::Timestamp::try_from(receipt.time).unwrap_or_default(),
+            epoch_before: receipt.epoch_before.get(),
+            epoch_after: receipt.epoch_after.get(),
+            origin: self.origin_on(disk, receipt.base),
+            root: root.map(|root| root.to_bytes()),
+        }
+    }
+
+    /// The origin of the disk if it stands on that layer, else the snapshot of the disk that does.
+    fn origin_on(&self, disk: &str, base: Option<LayerId>) -> Option<Origin> {
+        let world = self.world();
+        let record = world.disks.get(disk)?;
+        let origin = source::initial(&world, i64::MIN, record).ok();
+        if origin.is_some_and(|found| found.source.layer() == base) {
+            return Some(record.origin.clone());
+        }
+        let base = base.map(LayerId::to_bytes);
+        let own = |snapshot: &&Snapshot| snapshot.disk == disk && snapshot.layer == base;
+        let found = world.snapshots.values().find(own);
+        found.map(|snapshot| Origin::Snapshot { id: snapshot.id.clone() })
     }
 }
 

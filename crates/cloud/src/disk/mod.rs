@@ -19,7 +19,7 @@ mod resize;
 use std::fmt;
 
 use block_device::ByteLength;
-use catalog::record::{ChargeType, DiskRole, Lock, Origin, Tags};
+use catalog::record::{ChargeType, DiskRole, Lock, Origin, RootBytes, Tags};
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -257,6 +257,14 @@ pub struct LastReset {
     pub request_id: String,
     /// When.
     pub time: Timestamp,
+    /// The epoch that ended.
+    pub epoch_before: u64,
+    /// The epoch that began.
+    pub epoch_after: u64,
+    /// What it went back to; none if that is gone or names that content no more.
+    pub origin: Option<Origin>,
+    /// The root over that content, once known; for none, zeros of the size the disk has now.
+    pub root: Option<RootBytes>,
 }
 
 impl DiskView {

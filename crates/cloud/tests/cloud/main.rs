@@ -10,6 +10,7 @@ mod instances;
 mod keep;
 mod lab;
 mod races;
+mod receipts;
 mod refusals;
 mod resets;
 mod restarts;

@@ -3,7 +3,7 @@
 //! What must always hold: a batch is answered disk by disk, in the order asked; what became of one says
 //! nothing of the others.
 
-use cloud::{CloudError, InstanceStatus, Origin, ReInitDisk, ResetDone};
+use cloud::{CloudError, InstanceStatus, LastReset, Origin, ReInitDisk, ResetDone};
 use reinit::{Verification, VerifyDepth};
 
 use super::{Action, Call, Fields, disk, reset::request_for, root, seconds};
@@ -34,7 +34,20 @@ fn show(call: &Call<'_>) -> Result<Fields, Refusal> {
         ("Exported", detail.exported.into()),
         ("Refusal", detail.refusal.as_deref().unwrap_or_default().into()),
     ]);
+    fields.extend(last.map(|last| ("LastReset", receipt(last))));
     Ok(fields)
+}
+
+/// The receipt of the last reset.
+fn receipt(last: &LastReset) -> Tree {
+    Tree::object([
+        ("RequestId", (&last.request_id).into()),
+        ("Time", seconds(Some(last.time))),
+        ("EpochBefore", last.epoch_before.into()),
+        ("EpochAfter", last.epoch_after.into()),
+        ("Origin", last.origin.as_ref().map(origin).unwrap_or_default().into()),
+        ("Root", root(last.root)),
+    ])
 }
 
 fn origin(origin: &Origin) -> String {
@@ -138,14 +151,20 @@ fn verification(found: &Verification) -> Fields {
     let ranges = found.differs_at.iter().map(|(offset, length)| {
         Tree::object([("Offset", offset.get().into()), ("Length", length.get().into())])
     });
-    vec![
+    let mut fields: Fields = vec![
         ("DiskId", found.disk.to_string().into()),
         ("InInitialState", found.in_initial_state.into()),
         ("StandsOnOrigin", found.stands_on_origin.into()),
         ("Epoch", found.epoch.get().into()),
         ("Root", root(found.root.map(|root| root.to_bytes()))),
+        ("ContentRoot", root(found.content_root.map(|root| root.to_bytes()))),
+        ("OriginIsDamaged", found.origin_is_damaged().into()),
         ("BytesWrittenSinceReset", found.written.get().into()),
         ("BytesReadBack", found.read_back.get().into()),
+        ("BytesDiffering", found.differing.get().into()),
         ("DiffersAt", Tree::list("Range", ranges)),
-    ]
+    ];
+    let first = found.first_difference;
+    fields.extend(first.map(|first| ("FirstDifference", first.get().into())));
+    fields
 }

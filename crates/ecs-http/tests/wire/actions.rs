@@ -61,7 +61,13 @@ fn an_instance_from_its_making_to_its_end() {
         service.call(&key, "ReInitDisk", &[("DiskId", &disks[0]), ("AutoStartInstance", "True")]);
     let request_id = answer.text("RequestId");
     let shown = service.operator("ShowDisk", &[("DiskId", &disks[0])]).ok();
-    assert_eq!(shown["LastResetRequestId"], request_id.as_str());
+    let last = &shown["LastReset"];
+    assert_eq!(last["RequestId"], request_id.as_str());
+    assert_eq!((&last["EpochBefore"], &last["EpochAfter"]), (&2.into(), &shown["Epoch"]));
+    assert_eq!(last["Origin"], shown["Origin"]);
+    assert_eq!(last["Root"].as_str().unwrap().len(), 64, "{last}");
+    let verified = service.operator("VerifyDisk", &[("DiskId", &disks[0])]).ok();
+    assert_eq!(verified["Root"], last["Root"]);
     service.call(&key, "RebootInstance", &[("InstanceId", &id)]).ok();
     service
         .call(&key, "DeleteInstance", &[("InstanceId", &id)])
