@@ -10,6 +10,7 @@ mod demo;
 mod documents;
 mod growth;
 mod image_to_reset;
+mod keep;
 mod manners;
 mod official_sdks;
 mod operators;
