@@ -17,3 +17,4 @@ mod operators;
 mod origins;
 mod refusals;
 mod restarts;
+mod scrub;

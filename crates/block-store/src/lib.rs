@@ -101,6 +101,6 @@ pub use progress::Progress;
 pub use recovery::{Named, Settled};
 pub use reset::{Reset, ResetReceipt};
 pub use root::ContentRoot;
-pub use scrub::{Finding, FindingKind, Scrub, ScrubReport};
+pub use scrub::{Finding as ScrubFinding, FindingKind as ScrubFindingKind, Scrub, ScrubReport};
 pub use storage::{LockError, Storage, StorageFile, StoreLock};
 pub use store::{DiskInfo, Store, StoreCounters, StoreSpace};

@@ -18,8 +18,8 @@ use std::{
 
 use block_device::{BlockDevice, ByteLength, ByteOffset, DeviceError, DiskId, Durability};
 use block_store::{
-    CommitError, DiskHandle, FileStorage, Finding, FindingKind, LayerId, LayerKind, LayerLabel,
-    Progress, Scrub, ScrubReport, Store, StoreError,
+    CommitError, DiskHandle, FileStorage, LayerId, LayerKind, LayerLabel, Progress, Scrub,
+    ScrubFinding, ScrubFindingKind, ScrubReport, Store, StoreError,
 };
 use tempfile::TempDir;
 
@@ -150,7 +150,7 @@ fn any_flipped_byte_of_a_sealed_layer_is_found_and_named() {
     let place = Place::new();
     let (_, lower, upper) = two_layers(&place);
     let mut dice = Dice(7);
-    for round in 0..200 {
+    for round in 0..120 {
         // The upper layer holds the first two blocks of every other cluster.
         let (layer, offset) = match round % 2 {
             0 => (lower, dice.below(2 * MIB)),
@@ -162,7 +162,7 @@ fn any_flipped_byte_of_a_sealed_layer_is_found_and_named() {
         let at = Some(ByteOffset::new(offset / CLUSTER * CLUSTER));
         let own = findings.iter().find(|found| found.layer == layer);
         let own = own.unwrap_or_else(|| panic!("round {round}: {offset} of {layer} went unseen"));
-        assert_eq!((own.offset, own.kind), (at, FindingKind::Content), "round {round}");
+        assert_eq!((own.offset, own.kind), (at, ScrubFindingKind::Content), "round {round}");
         assert!(own.affects.contains(&"disk:d-1".to_owned()), "{own:?}");
         assert!(own.affects.contains(&"snapshot:s-upper".to_owned()), "{own:?}");
         assert_eq!(own.affects.contains(&"snapshot:s-lower".to_owned()), layer == lower);
@@ -219,7 +219,7 @@ fn a_layer_with_very_much_damage_is_given_up_and_refused_whole() {
     file.write_all_at(&vec![0; 70 << 20], 0).unwrap();
     file.sync_all().unwrap();
     let findings = place.scrub().findings;
-    assert_eq!(findings.last().unwrap().kind, FindingKind::TooMuch);
+    assert_eq!(findings.last().unwrap().kind, ScrubFindingKind::TooMuch);
     assert!(findings.len() < 1100, "{}", findings.len());
     assert!(read(&place.open(&id), 79 * MIB, 512).is_err());
 }
@@ -276,7 +276,7 @@ fn a_damaged_header_is_a_finding() {
     }
     let findings = place.scrub().findings;
     let kinds: Vec<_> = findings.iter().map(|found| (found.layer, found.kind)).collect();
-    assert_eq!(kinds, [(upper, FindingKind::Layer)]);
+    assert_eq!(kinds, [(upper, ScrubFindingKind::Layer)]);
     flip(&place.file(lower, "data"), 0, 1);
     assert!(place.scrub().findings.iter().any(|found| found.layer == lower));
 }
@@ -309,7 +309,7 @@ impl Progress for Stop {
 fn what_was_stopped_or_killed_goes_on_and_leaves_nothing_out() {
     for kill in [false, true] {
         // Wherever it ends, damage anywhere is found by the run that ended and those after it.
-        for (round, checkpoint) in (0..30).zip([1, 300_000, 1 << 40].into_iter().cycle()) {
+        for (round, checkpoint) in (0..12).zip([1, 300_000, 1 << 40].into_iter().cycle()) {
             let mut place = Place::new();
             let (_, lower, upper) = two_layers(&place);
             let mut dice = Dice(round);
@@ -443,7 +443,8 @@ fn a_layer_nobody_names_is_scrubbed_and_kept() {
     place.restart_naming([]);
     flip(&place.file(upper, "data"), 0, 1);
     let findings = place.scrub().findings;
-    let own = |layer| findings.iter().filter(move |found: &&Finding| found.layer == layer).count();
+    let own =
+        |layer| findings.iter().filter(move |found: &&ScrubFinding| found.layer == layer).count();
     assert_eq!((own(lower), own(upper)), (0, 1));
     place.store().wait_for_background();
     assert!(place.file(lower, "data").exists() && place.file(upper, "data").exists());

@@ -83,6 +83,9 @@ pub(crate) enum Command {
     /// Put disks back to their initial state: empty, their image, or their source snapshot
     #[command(after_help = RESET_HELP)]
     Reset(ResetArgs),
+    /// Compare the content of snapshots and images with the hashes made when they were sealed
+    #[command(after_help = SCRUB_HELP)]
+    Scrub(ScrubArgs),
     /// Print the completions of a shell
     #[command(after_help = "Example:\n  reinit completions bash > /etc/bash_completion.d/reinit")]
     Completions {
@@ -108,6 +111,26 @@ as DiskCreatingSnapshot.\n\n\
 Examples:\n  reinit reset d-23jbf2v5m0123456789a\n  reinit reset d-23jbf2v5m0123456789a --keep\n  \
 reinit reset --instance i-23jbf2v5m0123456789a --cycle --verify\n  \
 reinit reset --tag bench=run1 --dry-run";
+
+const SCRUB_HELP: &str = "The daemon does it in the background when one runs; else this command does it itself. What is damaged is named, \
+never repaired, and no longer served; exit 1. A run that was stopped (Ctrl-C) or killed is gone on with by the next.\n\n\
+Examples:\n  reinit scrub --rate 100M\n  reinit scrub --background && reinit scrub --status";
+
+#[derive(Debug, Args)]
+pub(crate) struct ScrubArgs {
+    /// Bytes to read in a second at most, 0 for no limit [default: 64M]
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) rate: Option<Size>,
+    /// Only show how far the daemon's scrub is, or what the last one found
+    #[arg(long, conflicts_with_all = ["rate", "background", "cancel"])]
+    pub(crate) status: bool,
+    /// Start it and do not wait for its end
+    #[arg(long)]
+    pub(crate) background: bool,
+    /// Stop the daemon's scrub
+    #[arg(long, conflicts_with_all = ["rate", "background"])]
+    pub(crate) cancel: bool,
+}
 
 #[derive(Debug, Args)]
 pub(crate) struct DemoArgs {

@@ -179,7 +179,7 @@ fn cannot_listen(what: &str, flag: &str, address: SocketAddr, error: &io::Error)
     Failure::local("AddressUnavailable", message)
 }
 
-fn open_store(places: &Places) -> Result<Store, Failure> {
+pub(crate) fn open_store(places: &Places) -> Result<Store, Failure> {
     let path = places.store();
     let shown = path.display();
     let storage = FileStorage::open(path).map_err(|error| match error.kind() {

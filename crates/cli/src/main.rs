@@ -20,7 +20,9 @@ use clap::Parser as _;
 
 use crate::{
     args::{Cli, Command},
-    commands::{account, demo, disk, image, init, instance, key, manual, reset, serve, snapshot},
+    commands::{
+        account, demo, disk, image, init, instance, key, manual, reset, scrub, serve, snapshot,
+    },
     control::Control,
     exit_code::Exit,
     failure::Failure,
@@ -40,7 +42,7 @@ fn main() -> ExitCode {
     let exit = match run(&cli) {
         Ok(report) => {
             output::report(&cli.common, &report);
-            Exit::Done
+            report.exit
         }
         Err(failure) => {
             output::failure(&cli.common, &failure);
@@ -67,5 +69,6 @@ fn run(cli: &Cli) -> Result<Report, Failure> {
         Command::Snapshot(command) => snapshot::run(&control()?, command),
         Command::Instance(command) => instance::run(&control()?, command),
         Command::Reset(args) => reset::run(&control()?, common, args),
+        Command::Scrub(args) => scrub::run(&places()?, common, args),
     }
 }

@@ -13,7 +13,7 @@ use comfy_table::{Table, presets};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
-use crate::{args::Common, failure::Failure};
+use crate::{args::Common, exit_code::Exit, failure::Failure};
 
 /// What a command has to say, in each of the three ways to say it.
 #[derive(Debug)]
@@ -24,18 +24,25 @@ pub(crate) struct Report {
     pub(crate) ids: Vec<String>,
     /// Otherwise.
     pub(crate) text: String,
+    /// How the process ends.
+    pub(crate) exit: Exit,
 }
 
 impl Report {
     /// Something was made or done; `ids` is what a script would go on with.
     pub(crate) fn done(document: Value, ids: Vec<String>, text: impl Into<String>) -> Self {
-        Self { document, ids, text: text.into() }
+        Self { document, ids, text: text.into(), exit: Exit::Done }
+    }
+
+    /// What was found is a failure.
+    pub(crate) fn failing(self) -> Self {
+        Self { exit: Exit::Failed, ..self }
     }
 
     /// A list: a table with a row each, the ids being the first column.
     pub(crate) fn list(document: Value, header: &[&str], rows: Vec<Vec<String>>) -> Self {
         let ids = rows.iter().filter_map(|row| row.first().cloned()).collect();
-        Self { document, ids, text: table(header, rows) }
+        Self { document, ids, text: table(header, rows), exit: Exit::Done }
     }
 
     /// One thing: a line per field.
@@ -43,7 +50,7 @@ impl Report {
         let width = fields.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
         let lines: Vec<String> =
             fields.iter().map(|(name, value)| format!("{name:width$}  {value}")).collect();
-        Self { document, ids: vec![id.into()], text: lines.join("\n") }
+        Self { document, ids: vec![id.into()], text: lines.join("\n"), exit: Exit::Done }
     }
 }
 

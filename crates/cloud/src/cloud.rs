@@ -15,7 +15,7 @@ use reinit::ResetEngine;
 
 use crate::{
     Caller, Clock, CloudError, Settings, claim::Claim, claim::Hold, jobs::Jobs, recovery,
-    secret::Sealer, world::World,
+    scrub::ScrubDesk, secret::Sealer, world::World,
 };
 
 /// What a cloud is opened from.
@@ -49,6 +49,7 @@ pub(crate) struct Inner {
     pub(crate) sealer: Sealer,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) jobs: Jobs,
+    pub(crate) scrub: ScrubDesk,
     /// See `world`: never held across I/O.
     pub(crate) world: Mutex<World>,
     /// Told whenever a claim is let go.
@@ -73,6 +74,7 @@ impl Cloud {
             sealer,
             clock: parts.clock,
             jobs: Jobs::start()?,
+            scrub: ScrubDesk::default(),
             world: Mutex::new(world),
             changed: Condvar::new(),
         };
@@ -85,6 +87,7 @@ impl Cloud {
     /// Running: the next start opens their exports again.
     pub fn close(&self) {
         self.inner.jobs.stop();
+        self.inner.scrub.stop();
         for some in self.running_disks().chunks(CLOSED_AT_ONCE) {
             if let Err(error) = self.close_exports(some, FenceMode::Flush) {
                 tracing::error!(%error, "the last flush of a disk failed");

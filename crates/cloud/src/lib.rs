@@ -24,7 +24,7 @@
 //! | tags | `tag_resources`, `untag_resources`, `list_tags` |
 //! | tasks | `describe_tasks`, `describe_task`, `cancel_task` |
 //! | keys, accounts | `access_key` (for the signature), `create_key`, `keys`, `disable_key`, `delete_key`, `accounts`, `account`, `set_account` |
-//! | operator | `lock_instance`, `unlock_instance`, `usage`, `close` |
+//! | operator | `lock_instance`, `unlock_instance`, `usage`, `start_scrub`, `scrub`, `cancel_scrub`, `close` |
 
 mod account;
 mod caller;
@@ -47,6 +47,7 @@ mod recovery;
 mod reinit_disk;
 mod reset_disk;
 mod rules;
+mod scrub;
 mod secret;
 mod settings;
 mod snapshot;
@@ -83,6 +84,7 @@ pub use key::{AccessKey, KeyCreated, KeyState, KeyView};
 pub use paging::{Page, Paging};
 pub use reinit_disk::{PlannedReset, ReInitDisk, ResetDone};
 pub use reset_disk::ResetDisk;
+pub use scrub::{ScrubStatus, ScrubView};
 pub use secret::SecretText;
 pub use settings::{InstanceType, Settings};
 pub use snapshot::{CreateSnapshot, DescribeSnapshots, SnapshotView, Usage};

@@ -9,5 +9,6 @@ pub(crate) mod instance;
 pub(crate) mod key;
 pub(crate) mod manual;
 pub(crate) mod reset;
+pub(crate) mod scrub;
 pub(crate) mod serve;
 pub(crate) mod snapshot;

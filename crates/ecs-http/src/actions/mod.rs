@@ -14,6 +14,7 @@ mod instance_power;
 mod operator;
 mod operator_disk;
 mod operator_image;
+mod operator_scrub;
 mod place;
 mod reset;
 mod snapshot;
@@ -76,7 +77,7 @@ pub(crate) struct Call<'a> {
     pub(crate) client: &'a Client,
 }
 
-const GROUPS: [&[Action]; 12] = [
+const GROUPS: [&[Action]; 13] = [
     reset::ACTIONS,
     disk::ACTIONS,
     instance::ACTIONS,
@@ -89,6 +90,7 @@ const GROUPS: [&[Action]; 12] = [
     operator::ACTIONS,
     operator_disk::ACTIONS,
     operator_image::ACTIONS,
+    operator_scrub::ACTIONS,
 ];
 
 /// The action of that name, if it can be reached through that door.

@@ -17,6 +17,9 @@
 //!                                                             ImageId TaskId
 //! ExportImageFile  ImageId Path ImageFormat=raw|qcow2              (answers when the file is whole)
 //! ShowTask         TaskId                                     TaskStatus BytesDone BytesTotal ErrorCode ...
+//! StartScrub       Rate? (bytes a second, 0 for no limit)     as ShowScrub
+//! ShowScrub | CancelScrub                                     Status BytesDone BytesTotal ErrorMessage; once it is
+//!                                                             finished Layers Clusters Bytes Findings.Finding[]
 //! ```
 //! All ECS actions are there too; `Account` says for which account, `default` if absent. `RegionId` is not
 //! needed, and lists come whole unless a page is asked for.

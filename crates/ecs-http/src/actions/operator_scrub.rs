@@ -1,0 +1,68 @@
+//! The scrub, for the operator: started, watched, stopped.
+//!
+//! What must always hold: starting one that runs already only shows it.
+
+use block_device::ByteLength;
+use block_store::ScrubFinding;
+use cloud::{ScrubStatus, ScrubView};
+
+use super::{Action, Call, Fields};
+use crate::{refusal::Refusal, tree::Tree};
+
+pub(super) const ACTIONS: &[Action] = &[
+    Action::for_operator("StartScrub", start),
+    Action::for_operator("ShowScrub", show),
+    Action::for_operator("CancelScrub", cancel),
+];
+
+fn start(call: &Call<'_>) -> Result<Fields, Refusal> {
+    let rate = call.parameters.number("Rate")?.map(ByteLength::new);
+    Ok(view(&call.ask(|cloud, caller| cloud.start_scrub(caller, rate))?))
+}
+
+fn show(call: &Call<'_>) -> Result<Fields, Refusal> {
+    Ok(view(&call.ask(|cloud, caller| cloud.scrub(caller))?))
+}
+
+fn cancel(call: &Call<'_>) -> Result<Fields, Refusal> {
+    Ok(view(&call.ask(|cloud, caller| cloud.cancel_scrub(caller))?))
+}
+
+fn view(view: &ScrubView) -> Fields {
+    let mut fields: Fields = vec![
+        ("Status", status(view.status).into()),
+        ("BytesDone", view.done.get().into()),
+        ("BytesTotal", view.total.get().into()),
+        ("ErrorMessage", (&view.error).into()),
+    ];
+    if let Some(report) = &view.report {
+        fields.extend([
+            ("Layers", report.layers.into()),
+            ("LayersWithoutHashes", report.unhashed.into()),
+            ("Clusters", report.clusters.into()),
+            ("Bytes", report.bytes.get().into()),
+            ("Findings", Tree::list("ScrubFinding", report.findings.iter().map(finding))),
+        ]);
+    }
+    fields
+}
+
+fn status(status: ScrubStatus) -> &'static str {
+    match status {
+        ScrubStatus::Idle => "Idle",
+        ScrubStatus::Running => "Running",
+        ScrubStatus::Finished => "Finished",
+        ScrubStatus::Cancelled => "Cancelled",
+        ScrubStatus::Failed => "Failed",
+    }
+}
+
+fn finding(finding: &ScrubFinding) -> Tree {
+    let mut fields = vec![
+        ("LayerId", finding.layer.to_string().into()),
+        ("Kind", finding.kind.name().into()),
+        ("Affects", Tree::texts("Resource", finding.affects.iter())),
+    ];
+    fields.extend(finding.offset.map(|offset| ("Offset", offset.get().into())));
+    Tree::Object(fields)
+}
