@@ -281,6 +281,23 @@ fn a_damaged_header_is_a_finding() {
     assert!(place.scrub().findings.iter().any(|found| found.layer == lower));
 }
 
+#[test]
+fn what_cannot_be_read_is_a_finding_and_the_scrub_goes_on() {
+    let place = Place::new();
+    let (id, lower, upper) = two_layers(&place);
+    // Open, so that its length is not looked at again; the last cluster is out of reach.
+    let disk = place.open(&id);
+    let file = OpenOptions::new().write(true).open(place.file(lower, "data")).unwrap();
+    file.set_len(31 * CLUSTER + 100).unwrap();
+    flip(&place.file(upper, "data"), 0, 1);
+    let found: BTreeSet<_> =
+        place.scrub().findings.iter().map(|f| (f.layer, f.offset, f.kind.name())).collect();
+    let at = |cluster| Some(ByteOffset::new(cluster * CLUSTER));
+    let expected = [(lower, at(31), "Unreadable"), (upper, at(0), "Content")];
+    assert_eq!(found, expected.into());
+    assert!(read(&disk, 30 * CLUSTER, 65536).is_ok());
+}
+
 /// Counts clusters, and ends the scrub in one of two ways.
 struct Stop {
     /// After so many bytes.
