@@ -16,7 +16,7 @@ use crate::filesystem::{self, Place};
 pub struct Engine {
     // Closed before its folder goes.
     store: Store,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl Engine {
@@ -31,11 +31,22 @@ impl Engine {
     }
 
     fn in_folder(folder: TempDir) -> anyhow::Result<Self> {
-        let storage = Arc::new(FileStorage::open(folder.path())?);
-        Store::create(&*storage)?;
-        let store = Store::open(storage)?;
+        let storage = FileStorage::open(folder.path())?;
+        Store::create(&storage)?;
+        Self::opened(folder)
+    }
+
+    fn opened(folder: TempDir) -> anyhow::Result<Self> {
+        let store = Store::open(Arc::new(FileStorage::open(folder.path())?))?;
         store.settle_alone()?;
-        Ok(Self { store, _folder: folder })
+        Ok(Self { store, folder })
+    }
+
+    /// The same store, closed and opened again.
+    pub fn again(self) -> anyhow::Result<Self> {
+        let Self { store, folder } = self;
+        drop(store);
+        Self::opened(folder)
     }
 
     /// The store.

@@ -3,6 +3,7 @@
 //! What must always hold: a question gives its rows, or one row that says why it could not be
 //! asked; it never ends the run.
 
+pub mod depth;
 pub mod engine_reset;
 pub mod http_reset;
 pub mod import;
@@ -52,12 +53,13 @@ pub struct Question {
 }
 
 /// All of them, in the order of the table.
-pub const ALL: [Question; 6] = [
+pub const ALL: [Question; 7] = [
     Question { name: "engine_reset", ask: engine_reset::ask },
     Question { name: "live_reset", ask: live_reset::ask },
     Question { name: "http_reset", ask: http_reset::ask },
     Question { name: "mass_reset", ask: mass_reset::ask },
     Question { name: "import", ask: import::ask },
+    Question { name: "depth", ask: depth::ask },
     Question { name: "start", ask: start::ask },
 ];
 
