@@ -12,6 +12,7 @@
 
 use std::{
     io,
+    ops::Range,
     sync::{
         atomic::{AtomicBool, Ordering},
         mpsc,
@@ -35,8 +36,10 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct OwnerTable {
     lineage: Lineage,
-    /// The first sector of each group, and the end.
-    directory: Box<[u32]>,
+    groups: usize,
+    sectors: u64,
+    /// All of the file: as many tables may be open as there are layers, so none takes memory that
+    /// the kernel cannot take back.
     words: MappedWords,
     checked: CheckedSectors,
     /// Something of it was wrong: the walk does the work.
@@ -94,7 +97,7 @@ impl OwnerTable {
         let mut page = [0; 4096];
         file.read_exact_at(&mut page, 0)?;
         let summary = owner_file::parse_header(&page, &lineage).map_err(Untrue::Detail)?;
-        let directory = read_directory(file, &lineage, summary)?;
+        check_directory(file, &lineage, summary)?;
         let length = summary
             .sectors
             .checked_mul(bytes(SECTOR))
@@ -103,10 +106,13 @@ impl OwnerTable {
         if file.length()? != length {
             return Err(Untrue::Detail("it is cut short or too long"));
         }
+        let words = MappedWords::read_only(file.file(), index(length))?;
+        words.populate(0, index(lineage.sectors_start()))?;
         Ok(Self {
-            words: MappedWords::read_only(file.file(), index(length))?,
+            words,
             checked: CheckedSectors::none_of(summary.sectors),
-            directory,
+            groups: index(lineage.groups()),
+            sectors: summary.sectors,
             lineage,
             is_distrusted: AtomicBool::new(false),
             jobs: jobs.clone(),
@@ -134,14 +140,8 @@ impl OwnerTable {
     /// Who holds the blocks of a cluster.
     pub(crate) fn holders(&self, cluster: ClusterIndex) -> Result<Holders, Untrue> {
         let (group, place) = owner_file::place_of(cluster);
-        let [first, end, ..] = self.directory[group.min(self.directory.len())..] else {
-            // Past the end of the layer.
-            return Ok(Holders::One(0));
-        };
-        if first == end {
-            return Ok(Holders::One(0));
-        }
-        let (first, end) = (u64::from(first), u64::from(end));
+        let sectors = self.sectors_of(group)?;
+        let Some(first) = sectors.clone().next() else { return Ok(Holders::One(0)) };
         let word = self.word(first, place / 4 * 8)?;
         let number = Speaker::from_le_bytes(word.as_chunks().0[place % 4]);
         if number & IS_ROW == 0 {
@@ -149,15 +149,34 @@ impl OwnerTable {
         }
         let row = usize::from(number & !IS_ROW);
         let sector = first + 1 + bytes(row / SECTOR_ROWS);
-        if sector >= end {
+        if sector >= sectors.end {
             return Err(Untrue::Sector { sector: first, detail: "it names a row there is not" });
         }
         self.row(sector, row % SECTOR_ROWS).map(Holders::Each)
     }
 
-    /// The groups that anybody says something of.
+    /// The groups that anybody may say something of.
     pub(crate) fn groups(&self) -> impl Iterator<Item = usize> {
-        self.directory.windows(2).enumerate().filter(|(_, ends)| ends[0] != ends[1]).map(|(g, _)| g)
+        // What cannot be told is looked at.
+        let is_empty = |group: usize| self.sectors_of(group).is_ok_and(|s| s.is_empty());
+        (0..self.groups).filter(move |group| !is_empty(*group))
+    }
+
+    /// The sectors of a group; none past the end of the layer.
+    fn sectors_of(&self, group: usize) -> Result<Range<u64>, Untrue> {
+        if group >= self.groups {
+            return Ok(0..0);
+        }
+        let sectors = self.first_sector(group)..self.first_sector(group + 1);
+        if sectors.start > sectors.end || sectors.end > self.sectors {
+            return Err(Untrue::Detail("its directory is not what it was"));
+        }
+        Ok(sectors)
+    }
+
+    fn first_sector(&self, group: usize) -> u64 {
+        let word = self.words.load(index(DIRECTORY_START) + group / 2 * 8).to_le_bytes();
+        u64::from(u32::from_le_bytes(word.as_chunks().0[group % 2]))
     }
 
     fn row(&self, sector: u64, place: usize) -> Result<Row, Untrue> {
@@ -207,11 +226,11 @@ impl OwnerTable {
     }
 }
 
-fn read_directory(
+fn check_directory(
     file: &dyn StorageFile,
     lineage: &Lineage,
     summary: Summary,
-) -> Result<Box<[u32]>, Untrue> {
+) -> Result<(), Untrue> {
     let mut buffer = vec![0; index(lineage.sectors_start() - DIRECTORY_START)];
     file.read_exact_at(&mut buffer, DIRECTORY_START)?;
     if crc32c::crc32c(&buffer) != summary.directory_crc {
@@ -219,14 +238,14 @@ fn read_directory(
     }
     let (numbers, _) = buffer.as_chunks::<4>();
     let numbers = numbers.iter().take(index(lineage.groups() + 1));
-    let directory: Box<[u32]> = numbers.map(|bytes| u32::from_le_bytes(*bytes)).collect();
+    let directory: Vec<u32> = numbers.map(|bytes| u32::from_le_bytes(*bytes)).collect();
     let is_sound = directory.first() == Some(&0)
         && directory.is_sorted()
         && directory.last().map(|end| u64::from(*end)) == Some(summary.sectors);
     if !is_sound {
         return Err(Untrue::Detail("its directory is not in order"));
     }
-    Ok(directory)
+    Ok(())
 }
 
 #[cfg(test)]
