@@ -161,6 +161,15 @@ fn every_fault_in_a_discard_is_survived() {
 }
 
 #[test]
+fn every_fault_in_a_reclaim_is_survived() {
+    survives_every_fault(|scene| {
+        scene.bench.must(&reset(&scene.disk, Some(scene.image)));
+        scene.bench.must(&write(&scene.disk, 25, 9));
+        Operation::Reclaim { disk: scene.disk.clone() }
+    });
+}
+
+#[test]
 fn every_fault_in_a_reset_is_survived() {
     survives_every_fault(|scene| reset(&scene.disk, Some(scene.image)));
 }

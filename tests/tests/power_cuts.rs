@@ -20,7 +20,7 @@ use std::{
     time::Duration,
 };
 
-use block_device::{BlockDevice, ByteOffset, DiskId, Durability, FenceMode};
+use block_device::{BlockDevice, ByteOffset, DiskId, Durability, FenceMode, ZeroMode};
 use block_store::{FileStorage, LayerId, Store};
 use tests::{
     recorded_storage::{Dice, Image, RecordedStorage, SyncRole, scratch},
@@ -453,6 +453,50 @@ fn an_owner_table_that_was_never_synced_is_found_out() {
         let found = survives(&image, &last.expected_at(last.end, false));
         assert!(found.is_ok(), "seed {seed}: {found:?}");
     }
+}
+
+/// Blocks of an older epoch, zeroed blocks that keep their space, flushed and unflushed ones, side
+/// by side, in the head and in the layer below.
+#[test]
+fn every_change_of_a_reclaim_is_survived() {
+    let mut scene = Scene::new();
+    let disk = scene.disk.clone();
+    let zeroes = |start: usize, end: usize| Operation::WriteZeroes {
+        disk: disk.clone(),
+        range: start..end,
+        mode: ZeroMode::KeepAllocated,
+        durability: Durability::Cached,
+    };
+    let reclaim = Operation::Reclaim { disk: disk.clone() };
+    for operation in [
+        write(&disk, 0, 400),
+        flush(&disk),
+        reset(&disk, Some(scene.image)),
+        write(&disk, 8, 24),
+        write(&disk, 100, 60),
+        flush(&disk),
+        zeroes(104, 120),
+        write(&disk, 200, 3),
+    ] {
+        scene.bench.must(&operation);
+    }
+    let first = scene.bench.must(&reclaim);
+    assert!(first.end > first.start, "there is something to give back");
+    // A head that is sealed over blocks of an older epoch, and the way back to it.
+    let mut steps = vec![first];
+    for operation in [
+        write(&disk, 300, 60),
+        snapshot(&disk),
+        write(&disk, 140, 9),
+        reclaim.clone(),
+        flush(&disk),
+        reset(&disk, None),
+        reclaim,
+        Operation::Settle,
+    ] {
+        steps.push(scene.bench.must(&operation));
+    }
+    assert_eq!(first_violation(&scene.bench, &steps), None);
 }
 
 #[test]

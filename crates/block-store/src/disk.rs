@@ -36,7 +36,9 @@ use crate::{
     names::Pin,
     resolve::{Owner, Stack},
     sealed_layer::{self, Chain},
+    space::DiskSpace,
     store::Shared,
+    word::{Blocks, Word},
     worker::Job,
 };
 
@@ -50,6 +52,10 @@ pub(crate) struct Disk {
     pub(crate) state: RwLock<Generation>,
     /// The size in bytes, for who asks without waiting; changed under the write side of `state`.
     pub(crate) size: AtomicU64,
+    /// How many requests began; who wants to stay out of the way looks at it.
+    pub(crate) requests: AtomicU64,
+    /// The space it took when somebody last looked; held for a moment.
+    pub(crate) measured: Mutex<Option<DiskSpace>>,
     making_head: Mutex<()>,
     /// What the ledger durably says.
     recorded: Mutex<DiskRecord>,
@@ -95,6 +101,8 @@ impl Disk {
             slot,
             control: Mutex::new(()),
             size: AtomicU64::new(record.geometry.size()),
+            requests: AtomicU64::new(0),
+            measured: Mutex::default(),
             making_head: Mutex::new(()),
             recorded: Mutex::new(record.clone()),
             state: RwLock::new(Generation {
@@ -294,12 +302,21 @@ impl Generation {
 
     /// Blocks that were written or zeroed in the present epoch.
     pub(crate) fn blocks_written(&self) -> Result<u64, StoreError> {
+        self.count_blocks(Blocks::known)
+    }
+
+    /// Blocks of the head that count and take space.
+    pub(crate) fn blocks_of_data(&self) -> Result<u64, StoreError> {
+        self.count_blocks(|said| said.data)
+    }
+
+    fn count_blocks(&self, chosen: impl Fn(Blocks) -> u16) -> Result<u64, StoreError> {
         let Some(head) = self.head() else { return Ok(0) };
         let words = head.map().stored_words()?;
-        let count = |said: u16| u64::from(said.count_ones());
-        let written = words.iter().map(|(_, word)| count(word.at(self.tag()).known())).sum();
-        debug_assert!(written <= self.record.geometry.clusters() * CLUSTER_BLOCKS);
-        Ok(written)
+        let count = |word: Word| u64::from(chosen(word.at(self.tag())).count_ones());
+        let counted = words.iter().map(|(_, word)| count(*word)).sum();
+        debug_assert!(counted <= self.record.geometry.clusters() * CLUSTER_BLOCKS);
+        Ok(counted)
     }
 
     /// Whether the disk reads as its base does because nothing of its head counts.
@@ -329,6 +346,8 @@ impl DiskHandle {
         if state.session != self.session || state.refusal.is_some() {
             return Err(DeviceError::Fenced);
         }
+        // Relaxed: it orders nothing.
+        self.disk.requests.fetch_add(1, Ordering::Relaxed);
         Ok(state)
     }
 

@@ -28,6 +28,7 @@ use crate::{
     header::{Header, LayerState, StoredHeader},
     id::{Epoch, EpochTag, LayerId},
     layer_files::{self, LayerFiles},
+    reclaim,
     sealed_layer::Chain,
     storage::{Storage, StorageFile},
     word::{Blocks, Word},
@@ -37,7 +38,7 @@ use crate::{
 const STRIPES: u64 = 64;
 /// The longest piece of a write that is done under one set of locks, in bytes: few enough
 /// clusters that no two of them share a stripe.
-const PIECE: u64 = 16 * CLUSTER;
+pub(crate) const PIECE: u64 = 16 * CLUSTER;
 
 /// The one writable layer of a disk.
 #[derive(Debug)]
@@ -254,6 +255,28 @@ impl Head {
             }
         }
         Ok(())
+    }
+
+    /// Gives the space of the first blocks of `range` back that do not count at `epoch`, and
+    /// answers which. The range lies in one piece.
+    ///
+    /// One punch at most, for a writer of these clusters waits for it. What counts is decided here,
+    /// under the lock: whoever chose the range saw an earlier moment, and a block that was written
+    /// since then must stay.
+    pub(crate) fn punch_stale(
+        &self,
+        epoch: EpochTag,
+        range: Range<u64>,
+    ) -> Result<Option<Range<u64>>, StoreError> {
+        let _alone = self.lock_clusters(&range);
+        let words = self.words(&range)?;
+        let said: Vec<_> = words.iter().map(|(cluster, word)| (*cluster, word.at(epoch))).collect();
+        let stale = reclaim::first_stale(&said, &range);
+        if let Some(stale) = &stale {
+            let io = StoreError::io(format!("giving space of layer {} back", self.layer()));
+            self.files.data.punch_hole(stale.clone()).map_err(io)?;
+        }
+        Ok(stale)
     }
 
     /// Gives each of the words its new value, and lists those that changed.

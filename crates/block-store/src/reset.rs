@@ -29,6 +29,7 @@ use crate::{
     lifecycle,
     names::Pin,
     sealed_layer::Chain,
+    space::DiskSpace,
     store::{Shared, Store},
     worker::Job,
 };
@@ -204,8 +205,18 @@ impl Fenced<'_> {
         self.state.layers = Some(DiskLayers { base: self.target.base.clone(), head });
         self.state.base_pin = self.target.pin.clone();
         self.state.record = self.next.clone();
+        self.remeasure();
         disk.was_recorded(shared, self.next.clone());
         receipt
+    }
+
+    /// The figures follow without a walk: the head stays as it is and nothing of it counts.
+    fn remeasure(&self) {
+        let mut measured = self.target.disk.measured.lock();
+        match self.left_behind {
+            None => measured.iter_mut().for_each(DiskSpace::reset),
+            Some(_) => *measured = None,
+        }
     }
 
     /// The ledger failed: what it holds is unknown until the store is opened again.

@@ -299,6 +299,11 @@ impl OpenLayers {
         self.open.lock().chains.get(&top).and_then(Weak::upgrade)
     }
 
+    /// The layers that are open.
+    pub(crate) fn all_open(&self) -> Vec<Arc<SealedLayer>> {
+        self.open.lock().layers.values().filter_map(Weak::upgrade).collect()
+    }
+
     /// Whether anybody has the layer open.
     pub(crate) fn is_open(&self, layer: LayerId) -> bool {
         self.open.lock().layers.get(&layer).is_some_and(|layer| layer.strong_count() > 0)

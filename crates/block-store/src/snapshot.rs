@@ -127,6 +127,7 @@ fn seal(
     state.record.base = Some(layer);
     state.record.head = None;
     state.base_pin = pin;
+    *disk.measured.lock() = None;
     Ok(Some(layer))
 }
 

@@ -15,7 +15,7 @@ use std::{
 use block_device::{BlockDevice, ByteLength, ByteOffset, DiskId, Durability, ZeroMode};
 use block_store::{
     BackingPolicy, CommitError, DiskHandle, ImageFormat, ImageSource, LayerId, LayerKind,
-    LayerLabel, RequestId, Reset, SnapshotError, Store,
+    LayerLabel, ReclaimPace, RequestId, Reset, SnapshotError, Store,
 };
 
 use super::{DiskState, Expectation, Model, Operation, Origins, SECTOR, Stamp, bytes_of, check};
@@ -217,6 +217,9 @@ impl Bench {
             Operation::DeleteLayer { layer } => self.delete_layer(*layer, doing),
             Operation::Hash { layer } => {
                 self.store().hash_layer(*layer, &()).map(drop).map_err(told)
+            }
+            Operation::Reclaim { disk } => {
+                self.store().reclaim(disk, ReclaimPace::default(), &()).map(drop).map_err(told)
             }
             Operation::Restart => {
                 self.close();

@@ -42,6 +42,8 @@ pub enum Operation {
     DeleteLayer { layer: LayerId },
     /// A layer hashed.
     Hash { layer: LayerId },
+    /// The space of blocks that do not count given back.
+    Reclaim { disk: DiskId },
     /// The store closed and opened again.
     Restart,
     /// Work for later done now.
@@ -84,6 +86,7 @@ pub fn random_operation(model: &Model, dice: &mut Dice) -> Operation {
             None => Operation::Settle,
         },
         94..=96 => Operation::Restart,
+        97..=98 => Operation::Reclaim { disk },
         _ => Operation::Settle,
     }
 }
