@@ -52,6 +52,11 @@ impl Site {
     pub fn configured(config: &str, arguments: &[&str]) -> Self {
         // Sockets allow no long paths, so that the store lies right below the temporary directory.
         let directory = tempfile::Builder::new().prefix("reinit-").tempdir().expect("a directory");
+        Self::inside(directory, config, arguments)
+    }
+
+    /// The same in a directory that is there.
+    pub fn inside(directory: TempDir, config: &str, arguments: &[&str]) -> Self {
         let mut site = Self {
             directory,
             daemon: None,

@@ -18,3 +18,4 @@ mod origins;
 mod refusals;
 mod restarts;
 mod scrub;
+mod space;

@@ -59,6 +59,16 @@ impl Store {
         measure(&disk)
     }
 
+    /// Measures the disks that are open; what cannot be measured keeps its old figures.
+    pub fn measure_open(&self) {
+        let disks: Vec<Arc<Disk>> = self.shared().disks.read().values().cloned().collect();
+        for disk in disks {
+            if let Err(error) = measure_if_open(&disk) {
+                tracing::debug!(disk = %disk.id, %error, "not measured");
+            }
+        }
+    }
+
     /// What the last measurements add up to; nothing is walked.
     pub fn space_totals(&self) -> SpaceTotals {
         let shared = self.shared();
@@ -85,6 +95,11 @@ fn sum(a: ByteLength, b: ByteLength) -> ByteLength {
 fn layers(shared: &Shared) -> ByteLength {
     let open = shared.layers.all_open();
     ByteLength::new(open.iter().map(|layer| layer.files.data.allocated().unwrap_or(0)).sum())
+}
+
+fn measure_if_open(disk: &Disk) -> Result<(), StoreError> {
+    let is_open = disk.state.read().layers.is_some();
+    if is_open { measure(disk).map(drop) } else { Ok(()) }
 }
 
 fn measure(disk: &Disk) -> Result<DiskSpace, StoreError> {

@@ -362,6 +362,10 @@ pub(crate) enum DiskCommand {
         /// The snapshot's id
         snapshot: String,
     },
+    /// Give the space of stale blocks back to the file system, while the disks are in use
+    #[command(after_help = "Examples:\n  reinit disk reclaim d-23jbf2v5m0123456789a\n  \
+                            reinit disk reclaim --all --rate 100M")]
+    Reclaim(ReclaimArgs),
     /// Prove that a disk is in its initial state, or say what differs
     #[command(after_help = "Example:\n  reinit disk verify d-23jbf2v5m0123456789a --deep")]
     Verify {
@@ -371,6 +375,21 @@ pub(crate) enum DiskCommand {
         #[arg(long)]
         deep: bool,
     },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ReclaimArgs {
+    /// The disks
+    #[arg(value_name = "DISK", required_unless_present = "all", conflicts_with = "all")]
+    pub(crate) disks: Vec<String>,
+    /// Every disk of the account
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// The most bytes a second
+    #[arg(long)]
+    pub(crate) rate: Option<Size>,
+    #[command(flatten)]
+    pub(crate) owner: AccountArg,
 }
 
 #[derive(Debug, Args)]

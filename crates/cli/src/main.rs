@@ -65,7 +65,7 @@ fn run(cli: &Cli) -> Result<Report, Failure> {
         Command::Key(command) => key::run(&control()?, command),
         Command::Account(command) => account::run(&control()?, command),
         Command::Image(command) => image::run(&control()?, common, command),
-        Command::Disk(command) => disk::run(&control()?, command),
+        Command::Disk(command) => disk::run(&control()?, common, command),
         Command::Snapshot(command) => snapshot::run(&control()?, command),
         Command::Instance(command) => instance::run(&control()?, command),
         Command::Reset(args) => reset::run(&control()?, common, args),

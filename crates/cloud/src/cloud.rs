@@ -80,6 +80,7 @@ impl Cloud {
         };
         let cloud = Self { inner: Arc::new(inner) };
         recovery::resume(&cloud)?;
+        cloud.watch_space();
         Ok(cloud)
     }
 

@@ -27,6 +27,8 @@ pub(crate) enum Queue {
     Hashing,
     /// Imports of images.
     Imports,
+    /// The watch over free space, which goes on until the stop.
+    Space,
 }
 
 /// Threads of each queue.
@@ -37,6 +39,7 @@ const WORKERS: usize = 2;
 pub(crate) struct Jobs {
     hashing: Line,
     imports: Line,
+    space: Line,
     /// Set once. Relaxed: a job that sees it late only ends later.
     stopping: Arc<AtomicBool>,
 }
@@ -53,7 +56,8 @@ impl Jobs {
         let stopping = Arc::new(AtomicBool::new(false));
         let hashing = Line::start("reinit-hash", &stopping)?;
         let imports = Line::start("reinit-import", &stopping)?;
-        Ok(Self { hashing, imports, stopping })
+        let space = Line::start("reinit-space", &stopping)?;
+        Ok(Self { hashing, imports, space, stopping })
     }
 
     /// Puts a job at the end of its queue; after a stop it is dropped.
@@ -61,6 +65,7 @@ impl Jobs {
         let line = match queue {
             Queue::Hashing => &self.hashing,
             Queue::Imports => &self.imports,
+            Queue::Space => &self.space,
         };
         if let Some(sender) = line.sender.lock().as_ref() {
             // Fails only when the workers are gone, and then the job is dropped as after a stop.
@@ -76,7 +81,7 @@ impl Jobs {
     /// Asks running jobs to end, waits for them and drops the rest.
     pub(crate) fn stop(&self) {
         self.stopping.store(true, Ordering::Relaxed);
-        for line in [&self.hashing, &self.imports] {
+        for line in [&self.hashing, &self.imports, &self.space] {
             line.sender.lock().take();
             for worker in line.workers.lock().drain(..) {
                 // A worker that is itself the last holder of the cloud cannot wait for itself.

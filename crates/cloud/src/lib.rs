@@ -52,6 +52,7 @@ mod secret;
 mod settings;
 mod snapshot;
 mod source;
+mod space;
 mod tags;
 mod task;
 mod texts;

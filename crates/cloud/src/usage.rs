@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use block_store::{StoreCounters, StoreSpace};
+use block_store::{SpaceTotals, StoreCounters, StoreSpace};
 
 use crate::{Cloud, CloudError, DiskStatus, InstanceStatus};
 
@@ -19,6 +19,8 @@ pub struct StoreUsage {
     pub images: u64,
     /// The file system below.
     pub space: StoreSpace,
+    /// What the disks and layers take of it, as last measured.
+    pub totals: SpaceTotals,
     /// What the store counted since it was opened.
     pub counters: StoreCounters,
 }
@@ -27,6 +29,7 @@ impl Cloud {
     /// What the store holds, over all accounts.
     pub fn usage(&self) -> Result<StoreUsage, CloudError> {
         let space = self.inner.store.space()?;
+        let totals = self.inner.store.space_totals();
         let counters = self.inner.store.counters();
         let world = self.world();
         let disks = world.disks.values().map(|disk| world.disk_status(disk));
@@ -37,6 +40,7 @@ impl Cloud {
             snapshots: u64::try_from(world.snapshots.len()).unwrap_or(u64::MAX),
             images: u64::try_from(world.images.len()).unwrap_or(u64::MAX),
             space,
+            totals,
             counters,
         })
     }

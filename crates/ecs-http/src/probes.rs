@@ -57,6 +57,10 @@ fn gauges(metering: &Metering, usage: &StoreUsage) {
         ("reinit_images", usage.images),
         ("reinit_store_free_bytes", usage.space.free.get()),
         ("reinit_store_total_bytes", usage.space.total.get()),
+        ("reinit_store_live_bytes", usage.totals.live.get()),
+        ("reinit_store_stale_bytes", usage.totals.stale.get()),
+        ("reinit_store_layer_bytes", usage.totals.layers.get()),
+        ("reinit_store_unmeasured_disks", usage.totals.unmeasured_disks),
         ("reinit_ledger_commits", usage.counters.ledger_commits),
         ("reinit_ledger_records", usage.counters.ledger_records),
     ] {

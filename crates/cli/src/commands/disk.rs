@@ -1,16 +1,20 @@
-//! `disk`: make, look at, grow, attach, verify, delete.
+//! `disk`: make, look at, grow, attach, verify, reclaim, delete.
 
 use serde_json::{Value, json};
 
 use crate::{
-    args::{AccountArg, DiskCommand, DiskCreateArgs, OneDisk},
+    args::{AccountArg, Common, DiskCommand, DiskCreateArgs, OneDisk, ReclaimArgs},
     control::{Control, text},
     failure::Failure,
-    output::Report,
+    output::{self, Report},
     size::Size,
 };
 
-pub(crate) fn run(control: &Control, command: &DiskCommand) -> Result<Report, Failure> {
+pub(crate) fn run(
+    control: &Control,
+    common: &Common,
+    command: &DiskCommand,
+) -> Result<Report, Failure> {
     match command {
         DiskCommand::Create(args) => create(control, args),
         DiskCommand::Ls(owner) => list(control, owner),
@@ -31,6 +35,7 @@ pub(crate) fn run(control: &Control, command: &DiskCommand) -> Result<Report, Fa
             )
         }
         DiskCommand::Rollback { disk, snapshot } => rollback(control, disk, snapshot),
+        DiskCommand::Reclaim(args) => reclaim(control, common, args),
         DiskCommand::Verify { disk, deep } => verify(control, disk, *deep),
     }
 }
@@ -106,9 +111,42 @@ fn show(control: &Control, disk: &OneDisk) -> Result<Report, Failure> {
         ("Goes back to", text(&shown, "Origin")),
         ("Epoch", text(&shown, "Epoch")),
         ("Written since the reset", Size::new(written).to_string()),
+        ("Live in its head", bytes(&shown, "LiveBytes")),
+        ("Stale in its head", bytes(&shown, "StaleBytes")),
+        ("In layers below", bytes(&shown, "SharedBytes")),
         ("NBD while it is open", text(&shown, "NbdUri")),
     ];
     Ok(Report::fields(shown, &disk.disk, &fields))
+}
+
+fn bytes(shown: &Value, field: &str) -> String {
+    Size::new(shown[field].as_u64().unwrap_or(0)).to_string()
+}
+
+/// One call a disk, so that each is told when it is done; those before a failure stay done.
+fn reclaim(control: &Control, common: &Common, args: &ReclaimArgs) -> Result<Report, Failure> {
+    let mut disks = args.disks.clone();
+    if args.all {
+        let found = control.list("DescribeDisks", ["Disks", "Disk"], &args.owner.parameters())?;
+        disks = found.iter().map(|disk| text(disk, "DiskId")).collect();
+    }
+    let mut done = Vec::new();
+    for (place, disk) in (1..).zip(&disks) {
+        let asked = args.owner.parameters().with("DiskId", disk);
+        let asked = asked.with_some("BytesPerSecond", args.rate.map(Size::bytes).as_ref());
+        let mut answer = control.call("ReclaimDisk", &asked)?;
+        if let Some(fields) = answer.as_object_mut() {
+            fields.remove("RequestId");
+        }
+        if !common.quiet && disks.len() > 1 {
+            let freed = bytes(&answer, "FreedBytes");
+            output::note(&format!("{disk} gave {freed} back ({place} of {})", disks.len()));
+        }
+        done.push(answer);
+    }
+    let rows = done.iter().map(|disk| vec![text(disk, "DiskId"), bytes(disk, "FreedBytes")]);
+    let rows = rows.collect();
+    Ok(Report::list(json!({ "Disks": done }), &["DISK", "GAVE BACK"], rows))
 }
 
 fn resize(control: &Control, disk: &OneDisk, size: Size) -> Result<Report, Failure> {

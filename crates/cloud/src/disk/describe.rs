@@ -44,8 +44,9 @@ impl Cloud {
         let info = self.inner.store.disk(&name)?;
         let written_since_reset = self.inner.store.written_since_reset(&name)?;
         let last_reset = info.last_reset.map(|receipt| self.last_reset(id, info.size, &receipt));
+        let space = self.inner.store.measure(&name)?;
         let (epoch, refusal) = (info.epoch.get(), info.refusal);
-        Ok(DiskDetail { view, epoch, written_since_reset, last_reset, refusal, exported })
+        Ok(DiskDetail { view, epoch, written_since_reset, space, last_reset, refusal, exported })
     }
 
     /// The ledger's receipt, with the names people know its base by.

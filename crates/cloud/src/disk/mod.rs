@@ -242,6 +242,8 @@ pub struct DiskDetail {
     pub epoch: u64,
     /// Bytes in blocks written since the last reset.
     pub written_since_reset: ByteLength,
+    /// The space it takes.
+    pub space: block_store::DiskSpace,
     /// Its last reset, if it had one.
     pub last_reset: Option<LastReset>,
     /// Why the store serves it no more, if so.

@@ -13,6 +13,7 @@
 //! ReInitDisks      DiskId.N Keep?                             Disks.Disk[]: Epoch SnapshotId? ... or Code Message
 //! PlanReInitDisks  DiskId.N Cycle? Keep?                      Disks.Disk[]: BytesDropped ... or Code Message
 //! VerifyDisk       DiskId Deep?                               InInitialState DiffersAt.Range[] ...
+//! ReclaimDisk      DiskId BytesPerSecond?                     FreedBytes Complete (answers when the walk is done)
 //! ImportImageFile  Path ImageName ImageFormat? Backing? Public? OSType? Architecture? Platform? Description? Tag.N
 //!                                                             ImageId TaskId
 //! ExportImageFile  ImageId Path ImageFormat=raw|qcow2              (answers when the file is whole)

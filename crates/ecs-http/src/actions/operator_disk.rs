@@ -14,6 +14,7 @@ pub(super) const ACTIONS: &[Action] = &[
     Action::for_operator("ReInitDisks", reinit),
     Action::for_operator("PlanReInitDisks", plan),
     Action::for_operator("VerifyDisk", verify),
+    Action::for_operator("ReclaimDisk", reclaim),
 ];
 
 fn show(call: &Call<'_>) -> Result<Fields, Refusal> {
@@ -26,6 +27,9 @@ fn show(call: &Call<'_>) -> Result<Fields, Refusal> {
         ("Origin", origin(&detail.view.origin).into()),
         ("Epoch", detail.epoch.into()),
         ("BytesWrittenSinceReset", detail.written_since_reset.get().into()),
+        ("LiveBytes", detail.space.live.get().into()),
+        ("StaleBytes", detail.space.stale.get().into()),
+        ("SharedBytes", detail.space.shared.get().into()),
         (
             "LastResetRequestId",
             last.map(|last| last.request_id.as_str()).unwrap_or_default().into(),
@@ -136,6 +140,20 @@ fn planned(disk: &str, epoch: u64, dropped: u64, root: Tree) -> Tree {
         ("EpochAfter", epoch.saturating_add(1).into()),
         ("BytesDropped", dropped.into()),
         ("Root", root),
+    ])
+}
+
+fn reclaim(call: &Call<'_>) -> Result<Fields, Refusal> {
+    let id = call.parameters.needed("DiskId")?;
+    let rate: Option<u64> = call.parameters.number("BytesPerSecond")?;
+    if rate == Some(0) {
+        return Err(Refusal::invalid("BytesPerSecond must be above 0."));
+    }
+    let done = call.ask(|cloud, caller| cloud.reclaim_disk(caller, &id, rate, call.client))?;
+    Ok(vec![
+        ("DiskId", id.into()),
+        ("FreedBytes", done.freed.get().into()),
+        ("Complete", done.is_complete.into()),
     ])
 }
 
