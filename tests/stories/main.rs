@@ -8,6 +8,7 @@ mod bad_starts;
 mod crashes;
 mod demo;
 mod documents;
+mod full_store;
 mod growth;
 mod image_to_reset;
 mod keep;

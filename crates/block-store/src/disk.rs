@@ -27,7 +27,7 @@ use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 
 use crate::{
     error::StoreError,
-    geometry::CLUSTER_BLOCKS,
+    geometry::{CLUSTER_BLOCKS, clusters_of},
     head::{Below, Head, OpenedHead, Position},
     id::{EpochTag, LayerId},
     layer_files::{self, Mark},
@@ -300,6 +300,20 @@ impl Generation {
         Ok(Below { base, epoch: self.tag(), size: self.size().get() })
     }
 
+    /// Whether all blocks of the range are in the head, so that writing them takes no space. A
+    /// discard at the same time may prove it wrong, which only uses up a little of the reserve.
+    fn is_in_place(&self, range: ByteRange) -> Result<bool, StoreError> {
+        let Some(head) = self.head() else { return Ok(false) };
+        let bytes = range.start()..range.end();
+        for cluster in clusters_of(&bytes) {
+            let data = head.map().word(cluster)?.at(self.tag()).data;
+            if cluster.blocks_touched(&bytes) & !data != 0 {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     /// Blocks that were written or zeroed in the present epoch.
     pub(crate) fn blocks_written(&self) -> Result<u64, StoreError> {
         self.count_blocks(Blocks::known)
@@ -372,6 +386,14 @@ impl DiskHandle {
         Ok(layers.head.get().expect("set just now"))
     }
 
+    /// Refuses to take new blocks out of the store's reserve.
+    fn admit(&self, state: &Generation, range: ByteRange) -> Result<(), DeviceError> {
+        match self.shared.reserve.admit(&*self.shared.storage, range.end() - range.start()) {
+            Err(DeviceError::NoSpace) if state.is_in_place(range)? => Ok(()),
+            other => other,
+        }
+    }
+
     fn harden(&self, state: &Generation, durability: Durability) -> Result<(), DeviceError> {
         match durability {
             Durability::Cached => Ok(()),
@@ -413,6 +435,7 @@ impl BlockDevice for DiskHandle {
         let state = self.enter()?;
         let range = ByteRange::checked(offset, ByteLength::of(data), state.size())?;
         if !range.is_empty() {
+            self.admit(&state, range)?;
             self.head(&state)?.write(&state.below()?, offset.get(), data)?;
         }
         self.harden(&state, durability)

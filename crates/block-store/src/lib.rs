@@ -72,6 +72,7 @@ mod owner_table;
 mod progress;
 mod reclaim;
 mod recovery;
+mod reserve;
 mod reset;
 mod resolve;
 mod root;

@@ -30,6 +30,7 @@ use crate::{
     ledger::{Contents, Ledger},
     ledger_record::SlotState,
     names::{Names, Pin},
+    reserve::Reserve,
     reset::ResetReceipt,
     scrub,
     sealed_layer::{Chain, OpenLayers},
@@ -72,6 +73,7 @@ pub(crate) struct Shared {
     pub(crate) is_closing: AtomicBool,
     /// Held by the one scrub that runs.
     pub(crate) scrubbing: Mutex<()>,
+    pub(crate) reserve: Reserve,
     jobs: mpsc::Sender<Job>,
     _lock: StoreLock,
 }
@@ -158,6 +160,7 @@ impl Store {
             hashing: Hashing::default(),
             is_closing: AtomicBool::new(false),
             scrubbing: Mutex::default(),
+            reserve: Reserve::default(),
             jobs,
             _lock: lock,
         });
