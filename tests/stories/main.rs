@@ -20,3 +20,4 @@ mod refusals;
 mod restarts;
 mod scrub;
 mod space;
+mod structure;

@@ -53,6 +53,9 @@ pub(crate) enum Command {
                             on standard output when it accepts requests. SIGTERM or SIGINT: requests end, disks are flushed, exit 0."
     )]
     Serve(ServeArgs),
+    /// Check the structure of a store that no daemon serves; changes nothing. Exit 1 when damage is found
+    #[command(after_help = "Example:\n  reinit --store /srv/reinit fsck --json")]
+    Fsck,
     /// Access keys of the HTTP API
     #[command(subcommand, after_help = "Example:\n  reinit key create --account lab --role reset")]
     Key(KeyCommand),

@@ -196,7 +196,7 @@ pub(crate) fn open_store(places: &Places) -> Result<Store, Failure> {
     }
 }
 
-fn no_store(places: &Places) -> Failure {
+pub(crate) fn no_store(places: &Places) -> Failure {
     let store = places.store().display();
     Failure::local(
         "NoStore",

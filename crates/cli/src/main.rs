@@ -21,7 +21,8 @@ use clap::Parser as _;
 use crate::{
     args::{Cli, Command},
     commands::{
-        account, demo, disk, image, init, instance, key, manual, reset, scrub, serve, snapshot,
+        account, demo, disk, fsck, image, init, instance, key, manual, reset, scrub, serve,
+        snapshot,
     },
     control::Control,
     exit_code::Exit,
@@ -59,6 +60,7 @@ fn run(cli: &Cli) -> Result<Report, Failure> {
     match &cli.command {
         Command::Demo(args) => demo::run(common, args),
         Command::Init => init::run(&places()?),
+        Command::Fsck => fsck::run(&places()?, common),
         Command::Serve(args) => serve::run(&places()?, args),
         Command::Completions { shell } => Ok(manual::completions(*shell)),
         Command::Man { dir } => manual::pages(dir.as_deref()),

@@ -133,6 +133,16 @@ pub(crate) fn bytes_bar(common: &Common, what: &str) -> ProgressBar {
     ProgressBar::new(0).with_style(style).with_message(what.to_owned())
 }
 
+/// A bar of things that are counted; hidden unless standard error is a terminal.
+pub(crate) fn count_bar(common: &Common, what: &str) -> ProgressBar {
+    if common.quiet || !io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let style = ProgressStyle::with_template("[{bar:30}] {pos}/{len} {msg} {eta} left")
+        .expect("the template is a constant that parses");
+    ProgressBar::new(0).with_style(style).with_message(what.to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

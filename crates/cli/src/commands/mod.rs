@@ -3,6 +3,7 @@
 pub(crate) mod account;
 pub(crate) mod demo;
 pub(crate) mod disk;
+pub(crate) mod fsck;
 pub(crate) mod image;
 pub(crate) mod init;
 pub(crate) mod instance;
