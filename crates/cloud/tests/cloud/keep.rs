@@ -108,9 +108,12 @@ fn nothing_written_makes_no_layer() {
     lab.reinit(&disk).unwrap();
     lab.reinit(&data).unwrap();
     // Both have a head, and nothing in it counts.
+    let head = |disk: &str| lab.cloud.store().disk(&disk.parse().unwrap()).unwrap().head;
     let layers = lab.layers();
     for (disk, byte) in [(&disk, 1), (&data, 0)] {
+        let before = head(disk);
         let kept = keep(&lab, disk).unwrap().kept.unwrap();
+        assert!(before.is_some() && head(disk) == before, "it was not sealed");
         lab.wait_for_snapshot(&kept);
         assert_eq!(lab.read(&lab.disk_from(&kept)), byte);
     }
