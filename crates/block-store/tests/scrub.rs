@@ -282,6 +282,24 @@ fn a_damaged_header_is_a_finding() {
 }
 
 #[test]
+fn a_root_that_is_not_that_of_the_hashes_is_a_finding() {
+    let place = Place::new();
+    let (_, _, upper) = two_layers(&place);
+    let file = OpenOptions::new().read(true).write(true).open(place.file(upper, "map")).unwrap();
+    for copy in [0, 4096] {
+        let mut header = [0; 4096];
+        file.read_exact_at(&mut header, copy).unwrap();
+        header[88] ^= 1;
+        let crc = crc32c::crc32c(&header[..4092]).to_le_bytes();
+        header[4092..].copy_from_slice(&crc);
+        file.write_all_at(&header, copy).unwrap();
+    }
+    file.sync_all().unwrap();
+    let found: Vec<_> = place.scrub().findings.iter().map(|f| (f.layer, f.kind)).collect();
+    assert_eq!(found, [(upper, FindingKind::Root)]);
+}
+
+#[test]
 fn what_cannot_be_read_is_a_finding_and_the_scrub_goes_on() {
     let place = Place::new();
     let (id, lower, upper) = two_layers(&place);
