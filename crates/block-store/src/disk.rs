@@ -194,8 +194,9 @@ impl Disk {
 
     /// Brings the ledger to what the generation says, if it says something else.
     pub(crate) fn record(&self, shared: &Shared, state: &Generation) -> Result<(), StoreError> {
-        let wanted = state.wanted_record();
         let mut recorded = self.recorded.lock();
+        // Asked under the lock: a head that somebody recorded meanwhile must stay recorded.
+        let wanted = state.wanted_record();
         if *recorded == wanted {
             return Ok(());
         }
