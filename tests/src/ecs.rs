@@ -3,7 +3,7 @@
 //! What must always hold: an answer says its status, code and fields the same way in JSON and XML.
 
 use std::{
-    io::{Read as _, Write as _},
+    io::{self, Read as _, Write as _},
     net::TcpStream,
     time::Duration,
 };
@@ -62,8 +62,13 @@ impl Ecs {
         Self { key: key.clone(), ..self.clone() }
     }
 
-    /// Calls an action.
+    /// Calls an action; the daemon must answer.
     pub fn call(&self, action: &str, parameters: &[(&str, &str)]) -> Answer {
+        self.try_call(action, parameters).expect("the daemon answers in time")
+    }
+
+    /// Calls an action of a daemon that may die before it answers.
+    pub fn try_call(&self, action: &str, parameters: &[(&str, &str)]) -> io::Result<Answer> {
         let parameters: Vec<(String, String)> =
             parameters.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
         let format = match self.format {
@@ -76,12 +81,12 @@ impl Ecs {
                 signature::acs3(&self.key, &self.address, action, format, &parameters)
             }
         };
-        let (status, content_type, body) = post(&self.address, &signed);
-        Answer { status, content_type, body, format: self.format }
+        let (status, content_type, body) = post(&self.address, &signed)?;
+        Ok(Answer { status, content_type, body, format: self.format })
     }
 }
 
-fn post(address: &str, signed: &Signed) -> (u16, String, String) {
+fn post(address: &str, signed: &Signed) -> io::Result<(u16, String, String)> {
     let mut request = format!("POST /?{} HTTP/1.1\r\nHost: {address}\r\n", signed.query);
     for (name, value) in &signed.headers {
         request.push_str(&format!("{name}: {value}\r\n"));
@@ -93,18 +98,19 @@ fn post(address: &str, signed: &Signed) -> (u16, String, String) {
 /// A plain GET, for what needs no signature.
 pub fn get(address: &str, path: &str) -> (u16, String) {
     let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
-    let (status, _, body) = exchange(address, &request);
+    let (status, _, body) = exchange(address, &request).expect("the daemon answers");
     (status, body)
 }
 
-fn exchange(address: &str, request: &str) -> (u16, String, String) {
-    let mut connection = TcpStream::connect(address).expect("the daemon listens");
-    connection.set_read_timeout(Some(Duration::from_secs(30))).expect("a time limit can be set");
-    connection.write_all(request.as_bytes()).expect("the request is taken");
+fn exchange(address: &str, request: &str) -> io::Result<(u16, String, String)> {
+    let mut connection = TcpStream::connect(address)?;
+    connection.set_read_timeout(Some(Duration::from_secs(30)))?;
+    connection.write_all(request.as_bytes())?;
     let mut answer = Vec::new();
-    connection.read_to_end(&mut answer).expect("the answer arrives in time");
+    connection.read_to_end(&mut answer)?;
     let answer = String::from_utf8(answer).expect("answers are UTF-8");
-    let (head, body) = answer.split_once("\r\n\r\n").expect("an answer has a head and a body");
+    // A daemon that dies may leave a part of an answer, which is none.
+    let (head, body) = answer.split_once("\r\n\r\n").ok_or(io::ErrorKind::UnexpectedEof)?;
     let status = head.split(' ').nth(1).and_then(|code| code.parse().ok()).expect("a status line");
     let content_type = head
         .lines()
@@ -112,7 +118,7 @@ fn exchange(address: &str, request: &str) -> (u16, String, String) {
         .find(|(name, _)| name.eq_ignore_ascii_case("content-type"))
         .map(|(_, value)| value.trim().to_owned())
         .unwrap_or_default();
-    (status, content_type, body.to_owned())
+    Ok((status, content_type, body.to_owned()))
 }
 
 impl Answer {

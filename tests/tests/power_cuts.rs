@@ -291,7 +291,7 @@ fn snapshot(disk: &DiskId) -> Operation {
 fn first_violation(bench: &Bench, steps: &[Step]) -> Option<String> {
     for step in steps {
         for moment in step.start..=step.end {
-            for seed in 0..10 {
+            for seed in 0..setting("REINIT_CUTS_EACH", 10) {
                 let unit = if seed % 2 == 0 { 512 } else { 4096 };
                 let image = bench.storage.cut(moment, seed, unit);
                 let expected = step.expected_at(moment, seed % 4 < 2);
