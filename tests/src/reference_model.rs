@@ -135,6 +135,8 @@ pub struct Model {
     pub disks: BTreeMap<DiskId, Arc<DiskState>>,
     /// Layers that the catalog names.
     pub layers: BTreeMap<LayerId, Arc<Vec<Stamp>>>,
+    /// A call failed: what could not be marked for removal may stay, unnamed and told.
+    pub may_leak: bool,
     last: Stamp,
     requests: u64,
 }
@@ -184,7 +186,8 @@ impl Model {
     /// What must be found if nothing was under way.
     pub fn expect(&self) -> Expectation {
         let alone = |(disk, state): (&DiskId, &Arc<DiskState>)| (disk.clone(), vec![state.clone()]);
-        Expectation { disks: self.disks.iter().map(alone).collect(), layers: self.layers.clone() }
+        let disks = self.disks.iter().map(alone).collect();
+        Expectation { disks, layers: self.layers.clone(), may_leak: self.may_leak }
     }
 }
 
@@ -195,6 +198,8 @@ pub struct Expectation {
     pub disks: BTreeMap<DiskId, Vec<Arc<DiskState>>>,
     /// Each layer, exactly so.
     pub layers: BTreeMap<LayerId, Arc<Vec<Stamp>>>,
+    /// Whether layers without a name and a mark may be left.
+    pub may_leak: bool,
 }
 
 impl Expectation {

@@ -21,7 +21,7 @@ fn number(name: &str, usual: u64) -> u64 {
 
 #[test]
 fn programs_of_all_that_can_happen_keep_every_promise() {
-    let (seed, programs) = (number("REINIT_SEED", 1), number("REINIT_PROGRAMS", 150));
+    let (seed, programs) = (number("REINIT_SEED", 1), number("REINIT_PROGRAMS", 100));
     let (mut all, setting) = (Tally::default(), Setting::default());
     for this in seed..seed + programs {
         let steps = program(this, STEPS);

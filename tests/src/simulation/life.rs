@@ -122,7 +122,9 @@ impl Life {
         let Some(struck) = self.bench.storage.faults().disarm() else { return step.answer };
         self.tally.faults += 1;
         self.tell(format!("{struck:?} failed, answered {:?}", step.answer));
+        self.bench.model.may_leak = true;
         let mut expected = step.expected_at(usize::MAX, true);
+        expected.may_leak = true;
         if self.bench.is_open() {
             self.others_go_on(&step, &mut expected);
         }
@@ -148,14 +150,14 @@ impl Life {
         expected: &Expectation,
         dice: &mut Dice,
     ) -> Result<(), String> {
-        let mut storage = self.bench.storage.clone();
+        let (mut storage, mut expected) = (self.bench.storage.clone(), expected.clone());
         while dice.below(4) == 0 {
             let is_kill = self.crashed(dice);
             storage = self.left(&storage, moment, (is_kill, dice.number()));
-            moment = self.start_and_fail(&storage, expected, dice)?;
+            moment = self.start_and_fail(&storage, &mut expected, dice)?;
         }
         let is_kill = self.crashed(dice);
-        self.crash(&storage, moment, (is_kill, dice.number()), expected)
+        self.crash(&storage, moment, (is_kill, dice.number()), &expected)
     }
 
     fn crashed(&mut self, dice: &mut Dice) -> bool {
@@ -168,7 +170,7 @@ impl Life {
     fn start_and_fail(
         &mut self,
         storage: &Arc<RecordedStorage>,
-        expected: &Expectation,
+        expected: &mut Expectation,
         dice: &mut Dice,
     ) -> Result<usize, String> {
         let (start, nth) = (storage.moment(), 1 + index(dice.below(60)));
@@ -181,7 +183,10 @@ impl Life {
         let struck = storage.faults().disarm();
         self.tell(format!("start, of which {struck:?} failed with {errno}: {started:?}"));
         match struck {
-            Some(_) => self.tally.faults += 1,
+            Some(_) => {
+                self.tally.faults += 1;
+                (self.bench.model.may_leak, expected.may_leak) = (true, true);
+            }
             None => started?,
         }
         Ok(moment_between(start, storage.moment(), dice))
