@@ -105,7 +105,7 @@ pub use reclaim::{ReclaimPace, Reclaimed};
 pub use recovery::{Named, Settled};
 pub use reset::{Reset, ResetReceipt};
 pub use root::ContentRoot;
-pub use scrub::{Finding as ScrubFinding, FindingKind as ScrubFindingKind, Scrub, ScrubReport};
+pub use scrub::{Scrub, ScrubFinding, ScrubFindingKind, ScrubReport};
 pub use space::{DiskSpace, SpaceTotals};
 pub use storage::{LockError, Storage, StorageFile, StoreLock};
 pub use store::{DiskInfo, Store, StoreCounters, StoreSpace};

@@ -74,25 +74,25 @@ pub struct ScrubReport {
     /// What was read for that.
     pub bytes: ByteLength,
     /// What is wrong.
-    pub findings: Vec<Finding>,
+    pub findings: Vec<ScrubFinding>,
 }
 
 /// Something wrong with a layer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Finding {
+pub struct ScrubFinding {
     /// The layer.
     pub layer: LayerId,
     /// Where, if it is one cluster.
     pub offset: Option<ByteOffset>,
     /// What.
-    pub kind: FindingKind,
+    pub kind: ScrubFindingKind,
     /// The images, snapshots and disks that need the layer, as `kind:id`.
     pub affects: Vec<String>,
 }
 
 /// What is wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FindingKind {
+pub enum ScrubFindingKind {
     /// The cluster reads as something else than what was hashed. Reads of it are refused.
     Content,
     /// The cluster cannot be read.
@@ -107,7 +107,7 @@ pub enum FindingKind {
     TooMuch,
 }
 
-impl FindingKind {
+impl ScrubFindingKind {
     const ALL: [Self; 6] =
         [Self::Content, Self::Unreadable, Self::HashTable, Self::Root, Self::Layer, Self::TooMuch];
 
@@ -258,7 +258,7 @@ impl<'s> Run<'s> {
             }
             Err(error) => {
                 tracing::error!(%layer, %error, "the hashes of a layer cannot be believed");
-                self.found(layer, None, FindingKind::HashTable);
+                self.found(layer, None, ScrubFindingKind::HashTable);
                 false
             }
         };
@@ -293,7 +293,7 @@ impl<'s> Run<'s> {
             self.window(chain, window, &mut buffer);
             self.advance(layer, window);
             if self.damaged(layer).clusters.len() >= MANY {
-                self.found(layer, None, FindingKind::TooMuch);
+                self.found(layer, None, ScrubFindingKind::TooMuch);
                 break;
             }
         }
@@ -307,11 +307,11 @@ impl<'s> Run<'s> {
         let layer = top.files.layer;
         let hashed: BTreeSet<u64> = entries.iter().map(|(cluster, _)| *cluster).collect();
         for cluster in touched.iter().filter(|cluster| !hashed.contains(&cluster.0)) {
-            self.found(layer, Some(cluster.0), FindingKind::HashTable);
+            self.found(layer, Some(cluster.0), ScrubFindingKind::HashTable);
         }
         let clusters = top.header.geometry.clusters();
         for cluster in hashed.range(clusters..) {
-            self.found(layer, Some(*cluster), FindingKind::HashTable);
+            self.found(layer, Some(*cluster), ScrubFindingKind::HashTable);
         }
     }
 
@@ -330,7 +330,7 @@ impl<'s> Run<'s> {
         let root = root::root_of(size, as_read.iter().map(|(cluster, hash)| (*cluster, *hash)));
         let stored = StoredHeader::read(&*top.files.map, layer).map(|stored| stored.header.hashes);
         if !matches!(stored, Ok(Some(hashes)) if hashes.root == root) {
-            self.found(layer, None, FindingKind::Root);
+            self.found(layer, None, ScrubFindingKind::Root);
         }
         self.as_read = Some((layer, as_read));
     }
@@ -370,10 +370,10 @@ impl<'s> Run<'s> {
 
     fn cannot_open(&mut self, layer: LayerId, error: &StoreError) {
         tracing::error!(%layer, %error, "a layer cannot be opened");
-        self.found(layer, None, FindingKind::Layer);
+        self.found(layer, None, ScrubFindingKind::Layer);
     }
 
-    fn found(&mut self, layer: LayerId, cluster: Option<u64>, kind: FindingKind) {
+    fn found(&mut self, layer: LayerId, cluster: Option<u64>, kind: ScrubFindingKind) {
         let found = Found { layer, cluster, kind, earlier: false };
         if self.cursor.findings.contains(&found) {
             return;
@@ -419,7 +419,7 @@ impl<'s> Run<'s> {
         self.cursor.findings.retain(|found| lineage.has(found.layer));
         let layers = bytes(self.cursor.done.len());
         let own = self.cursor.findings.iter().filter(|found| !found.earlier);
-        let findings = own.map(|found| Finding {
+        let findings = own.map(|found| ScrubFinding {
             layer: found.layer,
             offset: found.cluster.map(|cluster| ByteOffset::new(cluster * CLUSTER)),
             kind: found.kind,
@@ -446,8 +446,8 @@ fn fresh(shared: &Shared) -> Cursor {
     let findings = known.into_iter().flat_map(|(layer, damaged)| {
         let one = move |kind, cluster| Found { layer, cluster, kind, earlier: true };
         let clusters = damaged.clusters.into_iter();
-        let clusters = clusters.map(move |cluster| one(FindingKind::Content, Some(cluster)));
-        clusters.chain(damaged.whole.then(|| one(FindingKind::TooMuch, None)))
+        let clusters = clusters.map(move |cluster| one(ScrubFindingKind::Content, Some(cluster)));
+        clusters.chain(damaged.whole.then(|| one(ScrubFindingKind::TooMuch, None)))
     });
     Cursor { findings: findings.collect(), ..Cursor::default() }
 }
@@ -468,7 +468,7 @@ fn below_of(chain: &Chain) -> Option<BTreeMap<u64, ClusterHash>> {
 }
 
 /// What is wrong with a cluster that did not read right: it must fail twice.
-fn look_again(chain: &Chain, cluster: u64, hash: &ClusterHash) -> Option<FindingKind> {
+fn look_again(chain: &Chain, cluster: u64, hash: &ClusterHash) -> Option<ScrubFindingKind> {
     let start = ClusterIndex(cluster).start();
     let mut content = vec![0; index((chain.size() - start).min(CLUSTER))];
     match read_from_device(chain, &mut content, start) {
@@ -477,11 +477,11 @@ fn look_again(chain: &Chain, cluster: u64, hash: &ClusterHash) -> Option<Finding
             tracing::warn!(%layer, offset = start, "a cluster read right only the second time");
             None
         }
-        Ok(()) => Some(FindingKind::Content),
+        Ok(()) => Some(ScrubFindingKind::Content),
         Err(error) => {
             let layer = chain.layer();
             tracing::error!(%layer, offset = start, %error, "a cluster cannot be read");
-            Some(FindingKind::Unreadable)
+            Some(ScrubFindingKind::Unreadable)
         }
     }
 }

@@ -18,7 +18,7 @@ use crate::{
     error::StoreError,
     geometry::{bytes, index},
     id::LayerId,
-    scrub::FindingKind,
+    scrub::ScrubFindingKind,
     storage::Storage,
 };
 
@@ -50,7 +50,7 @@ pub(crate) struct Cursor {
 pub(crate) struct Found {
     pub(crate) layer: LayerId,
     pub(crate) cluster: Option<u64>,
-    pub(crate) kind: FindingKind,
+    pub(crate) kind: ScrubFindingKind,
     /// A run before this one found it, and this one has not come to the layer yet.
     pub(crate) earlier: bool,
 }
@@ -154,7 +154,7 @@ impl Found {
         Some(Self {
             layer: LayerId::from_bytes(bytes[..16].try_into().ok()?),
             cluster: (cluster != NO_CLUSTER).then_some(cluster),
-            kind: FindingKind::of_code(bytes[24])?,
+            kind: ScrubFindingKind::of_code(bytes[24])?,
             earlier: bytes[25] != 0,
         })
     }
@@ -169,7 +169,7 @@ mod tests {
         let found = |cluster, earlier| Found {
             layer: layer(3),
             cluster,
-            kind: FindingKind::Content,
+            kind: ScrubFindingKind::Content,
             earlier,
         };
         Cursor {

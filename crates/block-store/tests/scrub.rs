@@ -296,7 +296,7 @@ fn a_root_that_is_not_that_of_the_hashes_is_a_finding() {
     }
     file.sync_all().unwrap();
     let found: Vec<_> = place.scrub().findings.iter().map(|f| (f.layer, f.kind)).collect();
-    assert_eq!(found, [(upper, FindingKind::Root)]);
+    assert_eq!(found, [(upper, ScrubFindingKind::Root)]);
 }
 
 #[test]
