@@ -162,11 +162,16 @@ fn every_crate_takes_its_lints_from_the_workspace() {
 /// The integration tests the document's short names stand for.
 fn file_of_test(short: &str) -> String {
     match short.split_once('/') {
+        Some(("fuzz", file)) => format!("tests/fuzz/{file}.rs"),
+        Some(("golden", "main")) => "tests/tests/golden/main.rs".to_owned(),
+        Some(("inside", file)) => format!("crates/block-store/src/{file}.rs"),
         Some(("stories", file)) => format!("tests/stories/{file}.rs"),
         Some(("wire", file)) => format!("crates/ecs-http/tests/wire/{file}.rs"),
         Some(("nbd", file)) => format!("crates/nbd-server/tests/nbd/{file}.rs"),
         Some((name, file)) => format!("crates/{name}/tests/{name}/{file}.rs"),
-        None if short == "disks" => "crates/block-store/tests/disks.rs".to_owned(),
+        None if ["disks", "fsck", "owners", "scrub"].contains(&short) => {
+            format!("crates/block-store/tests/{short}.rs")
+        }
         None if short == "descriptors" => "crates/nbd-server/tests/descriptors.rs".to_owned(),
         None => format!("tests/tests/{short}.rs"),
     }
