@@ -22,6 +22,9 @@ use crate::{
 
 /// The directory of all layers.
 pub(crate) const LAYERS: &str = "layers";
+/// The owner table of a sealed layer, derived.
+const OWNERS: &str = "owners";
+const OWNERS_UNFINISHED: &str = "owners.new";
 /// How much of a dead file is given back to the file system in one step, in bytes.
 const STEP: u64 = 64 << 20;
 
@@ -151,7 +154,7 @@ impl LayerFiles {
 /// Whether a layer's directory may hold a file of this name: the one list of them.
 pub(crate) fn is_known(name: &str) -> bool {
     let marks = [Mark::Unfinished, Mark::Deleting].map(Mark::file_name);
-    ["data", "map"].contains(&name) || marks.contains(&name)
+    ["data", "map", OWNERS, OWNERS_UNFINISHED].contains(&name) || marks.contains(&name)
 }
 
 /// The label of a head: no resource stands for it.
@@ -284,7 +287,12 @@ impl Entry {
 
 /// Where the owner table of a layer lies, if it has one.
 pub(crate) fn owners_of(layer: LayerId) -> String {
-    format!("{LAYERS}/{layer}/owners")
+    format!("{LAYERS}/{layer}/{OWNERS}")
+}
+
+/// Where an owner table is made.
+pub(crate) fn unfinished_owners_of(layer: LayerId) -> String {
+    format!("{LAYERS}/{layer}/{OWNERS_UNFINISHED}")
 }
 
 pub(crate) fn directory_of(layer: LayerId) -> String {

@@ -32,7 +32,7 @@ pub(crate) fn build(
     let lineage = Lineage::of(chain.layers());
     let layer = lineage.layer;
     let io = || StoreError::io(format!("making the owner table of layer {layer}"));
-    let half_made = format!("{}.new", layer_files::owners_of(layer));
+    let half_made = layer_files::unfinished_owners_of(layer);
     match storage.remove_file(&half_made) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(io()(error)),
         _ => {}

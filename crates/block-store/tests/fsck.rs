@@ -182,6 +182,29 @@ fn a_healthy_store_has_nothing_to_tell_of() {
     assert!(found.checked.map_sectors >= 5 && found.checked.hashes > 0, "{found:?}");
 }
 
+/// Derived files are made anew when they are missing or wrong: they are nothing to tell of.
+#[test]
+fn owner_tables_are_nothing_to_tell_of() {
+    let mut scene = Scene::new();
+    let store = open(scene.directory.path());
+    let mut top = scene.snapshot;
+    for name in ["s-2", "s-3"] {
+        write(&store, "d-2", 7, 5 << 20);
+        let taken = store.snapshot(&id("d-2"), label(LayerKind::Snapshot, name), |_| {
+            Ok::<_, CommitError<()>>(())
+        });
+        top = taken.unwrap().unwrap();
+        scene.names.layers.insert(top, [name.to_owned()].into());
+    }
+    drop(store.open_disk(&id("d-2")).unwrap());
+    store.wait_for_background();
+    drop(store);
+    let table = scene.file(top, "owners");
+    assert!(table.is_file());
+    fs::copy(&table, scene.file(top, "owners.new")).unwrap();
+    assert_eq!(scene.check().found, []);
+}
+
 #[test]
 fn a_store_that_somebody_has_open_is_not_checked() {
     let scene = Scene::new();
