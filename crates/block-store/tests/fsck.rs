@@ -52,9 +52,9 @@ fn write(store: &Store, disk: &str, content: u8, offset: u64) {
     handle.write_at(&bytes, ByteOffset::new(offset), Durability::ForceUnitAccess).unwrap();
 }
 
-fn import(store: &Store) -> LayerId {
+fn import(store: &Store, content: u8) -> LayerId {
     let file = tempfile::NamedTempFile::new().unwrap();
-    fs::write(file.path(), vec![9; 3 << 20]).unwrap();
+    fs::write(file.path(), vec![content; 3 << 20]).unwrap();
     let (format, policy) = (Some(ImageFormat::Raw), BackingPolicy::Refuse);
     let source = ImageSource::open(file.reopen().unwrap(), None, format, policy).unwrap();
     let staged = store.import(&source, label(LayerKind::Image, "m-1"), &()).unwrap();
@@ -78,7 +78,7 @@ impl Scene {
         let directory = TempDir::new().unwrap();
         Store::create(&FileStorage::open(directory.path()).unwrap()).unwrap();
         let store = open(directory.path());
-        let image = import(&store);
+        let image = import(&store, 9);
         for (disk, base) in [("d-1", Some(image)), ("d-2", Some(image)), ("d-3", None)] {
             let staged = store.create_disk(&id(disk), ByteLength::new(SIZE), base).unwrap();
             staged.publish().unwrap();
@@ -433,4 +433,47 @@ fn every_flipped_bit_of_the_structure_is_found_or_harmless() {
     }
     assert!(harmless * 2 < trials, "{harmless} of {trials} are not found: too many to be harmless");
     assert_eq!(scene.check().found, []);
+}
+
+/// Changes both records of a slot of the first pair.
+fn patch_records(path: &Path, slot: u64, change: impl Fn(&mut [u8])) {
+    let file = fs::OpenOptions::new().read(true).write(true).open(path).unwrap();
+    for page in [8192, 12288] {
+        let mut record = [0; 512];
+        file.read_exact_at(&mut record, page + slot * 512).unwrap();
+        change(&mut record);
+        let crc = crc32c::crc32c(&record[..508]).to_le_bytes();
+        record[508..].copy_from_slice(&crc);
+        file.write_all_at(&record, page + slot * 512).unwrap();
+    }
+}
+
+#[test]
+fn records_that_cannot_all_be_true() {
+    let scene = Scene::new();
+    let larger = (SIZE + (1 << 20)).to_le_bytes();
+    patch_records(&scene.path("ledger"), 0, |record| record[32..40].copy_from_slice(&larger));
+    scene.damaged(FindingKind::HeadSize, &["d-1"]);
+
+    let scene = Scene::new();
+    patch_records(&scene.path("ledger"), 2, |record| record[6] = 4);
+    let found = scene.check().found;
+    assert!(found.iter().all(|f| f.severity == Severity::Note), "{found:#?}");
+    assert_eq!(found[0].kind, FindingKind::Unsettled, "{found:#?}");
+
+    let scene = Scene::new();
+    patch_records(&scene.path("ledger"), 2, |record| record[74] = b'1');
+    let found = scene.check().found;
+    assert!(found.iter().any(|f| f.kind == FindingKind::TwinRecords), "{found:#?}");
+}
+
+#[test]
+fn a_layer_nobody_names_and_a_snapshot_cut_short_are_notes() {
+    let scene = Scene::new();
+    import(&open(scene.directory.path()), 8);
+    scene.finds(FindingKind::OrphanLayer, Severity::Note, &[]);
+
+    let scene = Scene::new();
+    patch_header(&scene.file(scene.head, "map"), |page| page[121] = 2);
+    scene.finds(FindingKind::CutSnapshot, Severity::Note, &[]);
 }
