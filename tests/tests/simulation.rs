@@ -43,6 +43,27 @@ fn programs_of_all_that_can_happen_keep_every_promise() {
     );
 }
 
+/// Short programs that once broke a promise.
+const KEPT: [&[u64]; 1] = [
+    // A start could not read the newer copy of a sealed header, believed the older one, which said
+    // head, and removed the layer that the sealed one stands on.
+    &[
+        0x90e0_3899_72ab_bdf4,
+        0xe588_e943_c995_ad56,
+        0x9ad5_8362_8543_1af5,
+        0x78ec_67bd_c20a_5ebd,
+        0x7049_5abc_8713_8845,
+        0xdd12_b67d_0cc3_f2a6,
+    ],
+];
+
+#[test]
+fn programs_that_once_broke_a_promise_keep_it() {
+    for steps in KEPT {
+        live(steps, Setting::default()).unwrap_or_else(|violation| panic!("{violation}"));
+    }
+}
+
 #[test]
 fn a_seed_repeats_its_program_to_the_last_byte() {
     for seed in 1..8 {

@@ -144,7 +144,13 @@ impl StoredHeader {
         for copy in 0..2_u64 {
             let mut page = [0; index(PAGE)];
             if let Err(error) = file.read_exact_at(&mut page, copy * PAGE) {
-                problem = Some(StoreError::io(format!("reading {}", what()))(error));
+                let is_short = error.kind() == std::io::ErrorKind::UnexpectedEof;
+                let error = StoreError::io(format!("reading {}", what()))(error);
+                if !is_short {
+                    // What cannot be read may be the newer one, and the other is then not true.
+                    return Err(error);
+                }
+                problem = Some(error);
                 continue;
             }
             match parse(&page, &what()) {
