@@ -756,6 +756,37 @@ fn settling_sweeps_nothing_while_a_ledger_slot_is_damaged() {
     assert!(layer.join("data").exists(), "what a damaged record names is not known");
 }
 
+/// With its newer copy damaged, a sealed layer's header says head, and its parent is not told: a
+/// start took the parent for unused and removed it.
+#[test]
+fn a_damaged_header_costs_no_layer_below() {
+    for copy in [0, 4096] {
+        let mut scene = Scene::new();
+        let (disk, image) = (scene.disk.clone(), scene.image);
+        for operation in [
+            Operation::Snapshot { disk: disk.clone(), commits: true },
+            reset(&disk, None),
+            Operation::DeleteLayer { layer: image },
+            Operation::Settle,
+        ] {
+            scene.bench.must(&operation);
+        }
+        scene.bench.close();
+        let root = scene.bench.storage.path();
+        let snapshot = *scene.bench.model.layers.keys().find(|layer| **layer != image).unwrap();
+        let map = root.join("layers").join(snapshot.to_string()).join("map");
+        let mut page = sector(&map, copy);
+        page[80] ^= 1;
+        put(&map, copy, &page);
+        let store = try_open(root).unwrap();
+        store.settle(&scene.bench.model.expect().named()).unwrap();
+        store.wait_for_background();
+        drop(store);
+        let below = root.join("layers").join(image.to_string()).join("data");
+        assert!(below.exists(), "copy at {copy}");
+    }
+}
+
 #[test]
 fn a_lock_file_of_a_dead_process_holds_nobody_up() {
     let store = AtRest::new();

@@ -44,7 +44,7 @@ impl Lineage {
                 Looked::Sealed(header) => drop(sealed.insert(layer, *header)),
                 Looked::NotSealed => {}
                 // Removed since it was listed, or a head, which is the disk's own matter.
-                Looked::Unreadable(error) => {
+                Looked::PerhapsHead(error) | Looked::Unreadable(error) => {
                     if layer_files::is_there(storage, layer) && !heads.contains(&layer) {
                         unreadable.push((layer, error));
                     }

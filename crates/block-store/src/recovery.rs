@@ -165,7 +165,7 @@ fn settle_layers(shared: &Shared, named: &Named, settled: &mut Settled) -> Resul
     if unnamed.is_empty() {
         return Ok(());
     }
-    add_parents(shared, &mut used)?;
+    add_parents(shared, &heads, &mut used)?;
     for layer in unnamed {
         settle_unnamed(shared, layer, used.contains(&layer), settled)?;
     }
@@ -210,12 +210,17 @@ fn used_by_disks(shared: &Shared) -> (HashSet<LayerId>, BTreeSet<LayerId>) {
 
 /// Adds the layers that other sealed layers stand on. When a layer cannot be read, what it stands
 /// on is not known, and nothing is removed.
-fn add_parents(shared: &Shared, used: &mut BTreeSet<LayerId>) -> Result<(), StoreError> {
+fn add_parents(
+    shared: &Shared,
+    heads: &HashSet<LayerId>,
+    used: &mut BTreeSet<LayerId>,
+) -> Result<(), StoreError> {
     for layer in shared.layer_ids()? {
         match worker::look_at(&*shared.storage, layer) {
             Looked::Sealed(header) => used.extend(header.parent),
             Looked::NotSealed => {}
-            Looked::Unreadable(error) => {
+            Looked::PerhapsHead(_) if heads.contains(&layer) => {}
+            Looked::PerhapsHead(error) | Looked::Unreadable(error) => {
                 tracing::error!(%layer, %error, "no layer is removed while this one is unreadable");
                 shared.names.freeze();
             }

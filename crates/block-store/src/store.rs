@@ -349,6 +349,12 @@ impl Shared {
             })
             .collect())
     }
+
+    /// Whether a disk names the layer as its head.
+    pub(crate) fn is_a_head(&self, layer: LayerId) -> bool {
+        let disks: Vec<_> = self.disks.read().values().cloned().collect();
+        disks.iter().any(|disk| disk.state.read().wanted_record().head == Some(layer))
+    }
 }
 
 impl Drop for Inner {

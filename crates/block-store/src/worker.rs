@@ -16,7 +16,7 @@ use std::{
 use crate::{
     error::StoreError,
     head::{Head, Position},
-    header::{Header, LayerState, StoredHeader},
+    header::{self, Header, LayerState, StoredHeader},
     id::LayerId,
     layer_files::{self, Entry, LayerFiles, Mark},
     owner_builder,
@@ -244,7 +244,7 @@ impl Worker {
     fn remove_unless_needed(&mut self, layer: LayerId) -> Result<Option<LayerId>, StoreError> {
         let storage = &*self.shared.storage;
         let Some(header) = sealed_header(storage, layer) else { return Ok(None) };
-        if has_children(storage, layer)? {
+        if has_children(&self.shared, layer)? {
             return Ok(None);
         }
         layer_files::mark(storage, layer, Mark::Deleting)?;
@@ -266,17 +266,27 @@ pub(crate) enum Looked {
     Sealed(Box<Header>),
     /// A head, or nothing any more.
     NotSealed,
+    /// A head by the one copy of its header that can be believed; the other may have been newer.
+    /// True of a head that a disk names; of any other nothing may be assumed.
+    PerhapsHead(StoreError),
     /// It cannot be read: nothing that depends on it may be assumed.
     Unreadable(StoreError),
 }
 
 /// Looks at a layer's header.
 pub(crate) fn look_at(storage: &dyn Storage, layer: LayerId) -> Looked {
-    let header = LayerFiles::open(storage, layer)
-        .and_then(|files| Ok(StoredHeader::read(&*files.map, layer)?.header));
-    match header {
-        Ok(header) if header.state == LayerState::Sealed => Looked::Sealed(Box::new(header)),
-        Ok(_) => Looked::NotSealed,
+    let found = LayerFiles::open(storage, layer).and_then(|files| {
+        let header = StoredHeader::read(&*files.map, layer)?.header;
+        let is_lone = header.state != LayerState::Sealed && header::broken_copies(&*files.map) > 0;
+        Ok((header, is_lone))
+    });
+    match found {
+        Ok((header, _)) if header.state == LayerState::Sealed => Looked::Sealed(Box::new(header)),
+        Ok((_, false)) => Looked::NotSealed,
+        Ok((_, true)) => Looked::PerhapsHead(StoreError::damaged(
+            format!("the header of layer {layer}"),
+            "one of its copies, and the other says head",
+        )),
         Err(error) => Looked::Unreadable(error),
     }
 }
@@ -285,17 +295,19 @@ pub(crate) fn look_at(storage: &dyn Storage, layer: LayerId) -> Looked {
 pub(crate) fn sealed_header(storage: &dyn Storage, layer: LayerId) -> Option<Header> {
     match look_at(storage, layer) {
         Looked::Sealed(header) => Some(*header),
-        Looked::NotSealed | Looked::Unreadable(_) => None,
+        Looked::NotSealed | Looked::PerhapsHead(_) | Looked::Unreadable(_) => None,
     }
 }
 
 /// Whether a sealed layer stands on this one, or may. (A disk that does holds a pin.)
-fn has_children(storage: &dyn Storage, layer: LayerId) -> Result<bool, StoreError> {
+fn has_children(shared: &Shared, layer: LayerId) -> Result<bool, StoreError> {
+    let storage = &*shared.storage;
     for entry in layer_files::entries(storage)? {
         let Entry::Layer(other) = entry else { continue };
         match look_at(storage, other) {
             Looked::Sealed(header) if header.parent == Some(layer) => return Ok(true),
-            Looked::Unreadable(error) if other != layer => {
+            Looked::PerhapsHead(_) if shared.is_a_head(other) => {}
+            Looked::PerhapsHead(error) | Looked::Unreadable(error) if other != layer => {
                 tracing::warn!(%layer, %other, %error, "kept: what stands on it is not known");
                 return Ok(true);
             }
