@@ -65,19 +65,24 @@ fn name_and_commit<E>(
     layer: Option<LayerId>,
     commit: impl FnOnce(Option<LayerId>) -> Result<(), CommitError<E>>,
 ) -> Result<(), E> {
-    let newly_named = layer.filter(|layer| !shared.names.is_named(*layer));
-    if let Some(layer) = newly_named {
-        shared.names.name(layer);
-    }
+    // The disk keeps it alive until it is named, which is after the commit: an old base may lose
+    // the name it had, or another disk's snapshot give it one, in the meantime.
     match commit(layer) {
         Ok(()) => {
-            layer.into_iter().for_each(|layer| take_marks_off(shared, layer));
+            if let Some(layer) = layer {
+                shared.names.name(layer);
+                take_marks_off(shared, layer);
+            }
             Ok(())
         }
         // Named for this process: nothing removes it before the next start asks the catalog.
-        Err(CommitError::InDoubt(error)) => Err(error),
+        Err(CommitError::InDoubt(error)) => {
+            layer.into_iter().for_each(|layer| shared.names.name(layer));
+            Err(error)
+        }
         Err(CommitError::NotDone(error)) => {
-            newly_named.into_iter().for_each(|layer| forget(shared, layer));
+            let unnamed = layer.filter(|layer| !shared.names.is_named(*layer));
+            unnamed.into_iter().for_each(|layer| forget(shared, layer));
             Err(error)
         }
     }
@@ -97,7 +102,6 @@ fn forget(shared: &Shared, layer: LayerId) {
     if let Err(error) = layer_files::mark(&*shared.storage, layer, Mark::Deleting) {
         tracing::warn!(%layer, %error, "a layer without a name could not be marked");
     }
-    shared.names.unname(layer);
 }
 
 /// Seals the head, if there is one, and makes it the base.

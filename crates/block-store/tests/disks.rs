@@ -515,3 +515,24 @@ fn a_snapshot_seals_no_head_that_a_reset_emptied() {
     assert!(sealed.is_some() && sealed != Some(image));
     assert_eq!(read(&place.open(&id), 0, 4096), vec![0; 4096]);
 }
+
+#[test]
+fn a_snapshot_keeps_the_name_of_a_layer_whose_image_goes_meanwhile() {
+    let mut place = Place::new();
+    let image = place.image(&pattern(1, 65_536));
+    let id = place.disk("d-1", MIB, Some(image));
+    let label = label("s-1");
+    let delete = place.store().delete_layer(image).unwrap();
+    let layer = place.store().snapshot(&id, label, |_| {
+        // Just before this one commits, the image is forgotten.
+        delete.finish();
+        Ok::<_, CommitError<()>>(())
+    });
+    assert_eq!(layer.unwrap(), Some(image));
+    place.reset(&id, None);
+    place.store().wait_for_background();
+    assert!(place.store().layer(image).is_ok(), "a layer that a snapshot names was removed");
+    place.restart();
+    place.reset(&id, Some(image));
+    assert_eq!(read(&place.open(&id), 0, 65_536), pattern(1, 65_536));
+}
