@@ -13,7 +13,9 @@ use crate::{
     error::StoreError,
     geometry::{ClusterIndex, bytes, index},
     layer_files,
-    owner_file::{self, DIRECTORY_START, GROUP, Lineage, Row, Speaker, Summary},
+    owner_file::{
+        self, DIRECTORY_START, GROUP, Lineage, Row, SECTOR, SECTOR_ROWS, Speaker, Summary,
+    },
     owner_table::Holders,
     sealed_layer::Chain,
     storage::{Storage, StorageFile},
@@ -22,12 +24,15 @@ use crate::{
 /// How much is written at a time, in bytes.
 const CHUNK: usize = 1 << 20;
 
+/// The most a group takes, in bytes: a sector for its clusters, and those of a row for each.
+const GROUP_BYTES: u64 = (1 + GROUP.div_ceil(SECTOR_ROWS as u64)) * SECTOR as u64;
+
 /// Makes the table of the chain's uppermost layer; answers whether it did, which it does not when
-/// `goes_on` says no.
+/// `goes_on`, which is told how many bytes may be written next, says no.
 pub(crate) fn build(
     storage: &dyn Storage,
     chain: &Chain,
-    goes_on: impl Fn() -> bool,
+    goes_on: impl Fn(u64) -> bool,
 ) -> Result<bool, StoreError> {
     let lineage = Lineage::of(chain.layers());
     let layer = lineage.layer;
@@ -55,11 +60,11 @@ fn fill(
     file: &dyn StorageFile,
     chain: &Chain,
     lineage: Lineage,
-    goes_on: impl Fn() -> bool,
+    goes_on: impl Fn(u64) -> bool,
 ) -> Result<bool, StoreError> {
     let mut writer = Writer::new(file, lineage);
     for (group, is_touched) in touched_groups(chain, &writer.lineage)?.into_iter().enumerate() {
-        if !goes_on() {
+        if !goes_on(if is_touched { GROUP_BYTES } else { 0 }) {
             return Ok(false);
         }
         let rows = if is_touched { rows_of(chain, group)? } else { Vec::new() };
@@ -157,7 +162,7 @@ impl<'f> Writer<'f> {
     fn add(&mut self, rows: &[Row]) -> Result<(), StoreError> {
         self.note_end();
         let sectors = owner_file::encode_group(&self.lineage, self.sectors, rows);
-        self.sectors += bytes(sectors.len() / owner_file::SECTOR);
+        self.sectors += bytes(sectors.len() / SECTOR);
         self.waiting.extend(sectors);
         if self.waiting.len() >= CHUNK { self.write_waiting() } else { Ok(()) }
     }
@@ -169,7 +174,7 @@ impl<'f> Writer<'f> {
     }
 
     fn write_waiting(&mut self) -> Result<(), StoreError> {
-        let end = self.lineage.sectors_start() + self.sectors * bytes(owner_file::SECTOR);
+        let end = self.lineage.sectors_start() + self.sectors * bytes(SECTOR);
         self.write(&self.waiting, end - bytes(self.waiting.len()))?;
         self.waiting.clear();
         Ok(())

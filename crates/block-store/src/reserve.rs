@@ -5,7 +5,8 @@
 //! could neither be emptied nor opened again.
 //!
 //! What must always hold: clients are told that there is no space while this much is left; what a
-//! client overwrites in place is not asked about.
+//! client overwrites in place is not asked about. Owner tables, which can be done without, take
+//! none of it either.
 //! Left to others: imports and snapshots, which fail as the file system says (`import`, `snapshot`).
 
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -204,8 +204,12 @@ impl Worker {
     fn make_owners(&self, layer: LayerId) -> Result<(), StoreError> {
         let (storage, shared) = (&*self.shared.storage, &self.shared);
         let Some(chain) = shared.layers.open_chain(layer) else { return Ok(()) };
-        // Relaxed: a little later is soon enough.
-        let goes_on = || !shared.is_closing.load(Ordering::Relaxed);
+        // Relaxed: a little later is soon enough. A table is derived: it takes nothing of the
+        // reserve, which deletes and flushes may need while it is made.
+        let goes_on = |bytes| {
+            !shared.is_closing.load(Ordering::Relaxed)
+                && shared.reserve.admit(storage, bytes).is_ok()
+        };
         if chain.lacks_table() && owner_builder::build(storage, &chain, goes_on)? {
             chain.open_table(storage, &shared.layers.jobs);
         }

@@ -4,15 +4,21 @@
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 use std::{
-    fs,
+    fs, io,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use block_device::{
     BLOCK, BlockDevice, ByteLength, ByteOffset, CLUSTER, DiskId, Durability, Extent, ZeroMode,
 };
-use block_store::{CommitError, FileStorage, LayerId, LayerKind, LayerLabel, Store};
+use block_store::{
+    CommitError, FileStorage, LayerId, LayerKind, LayerLabel, LockError, Storage, StorageFile,
+    Store, StoreLock,
+};
 use tempfile::TempDir;
 
 /// A sequence of numbers that looks like chance and is the same in each run.
@@ -294,4 +300,69 @@ fn what_a_killed_build_left_is_in_nobodys_way_and_goes_with_the_layer() {
     history.store().wait_for_background();
     let left: Vec<_> = fs::read_dir(history.directory.path().join("layers")).unwrap().collect();
     assert!(left.is_empty(), "{left:?}");
+}
+
+/// Files on a file system that calls itself full once it is told to.
+#[derive(Debug)]
+struct Filling {
+    files: FileStorage,
+    is_full: Arc<AtomicBool>,
+}
+
+impl Storage for Filling {
+    fn open(&self, path: &str) -> io::Result<Arc<dyn StorageFile>> {
+        self.files.open(path)
+    }
+    fn create(&self, path: &str) -> io::Result<Arc<dyn StorageFile>> {
+        self.files.create(path)
+    }
+    fn create_dir(&self, path: &str) -> io::Result<()> {
+        self.files.create_dir(path)
+    }
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.files.rename(from, to)
+    }
+    fn remove_file(&self, path: &str) -> io::Result<()> {
+        self.files.remove_file(path)
+    }
+    fn remove_dir(&self, path: &str) -> io::Result<()> {
+        self.files.remove_dir(path)
+    }
+    fn list(&self, path: &str) -> io::Result<Vec<String>> {
+        self.files.list(path)
+    }
+    fn exists(&self, path: &str) -> io::Result<bool> {
+        self.files.exists(path)
+    }
+    fn sync_dir(&self, path: &str) -> io::Result<()> {
+        self.files.sync_dir(path)
+    }
+    fn lock(&self, path: &str) -> Result<StoreLock, LockError> {
+        self.files.lock(path)
+    }
+    fn space(&self) -> io::Result<(u64, u64)> {
+        let free = if self.is_full.load(Ordering::Relaxed) { 100 } else { 1 << 30 };
+        // So small that nothing is let through without asking.
+        Ok((free, 64))
+    }
+}
+
+#[test]
+fn a_table_takes_nothing_of_the_reserve() {
+    let mut history = History::random(5, 4, 20);
+    fs::remove_file(history.table(3)).unwrap();
+    let is_full = Arc::new(AtomicBool::new(true));
+    for full in [true, false] {
+        is_full.store(full, Ordering::Relaxed);
+        history.store = None;
+        let files = FileStorage::open(history.directory.path()).unwrap();
+        let storage = Filling { files, is_full: is_full.clone() };
+        let store = Store::open(Arc::new(storage)).unwrap();
+        store.settle_alone().unwrap();
+        history.store = Some(store);
+        history.check_disk("with and without room for a table");
+        history.store().wait_for_background();
+        assert_eq!(history.table(3).exists(), !full, "full: {full}");
+        assert!(!history.table(3).with_file_name("owners.new").exists());
+    }
 }
