@@ -59,6 +59,11 @@ fn wrong_usage_is_exit_2_and_says_why_on_standard_error() {
         &["image", "import", "file"],
         &["account", "set", "default"],
         &["no-such-verb"],
+        &["disk", "show", ""],
+        &["disk", "rollback", "d-1", ""],
+        &["disk", "reclaim", ""],
+        &["reset", ""],
+        &["reset", "--instance", ""],
     ] {
         assert_eq!(reinit(line).code, Some(2), "{line:?}");
     }
@@ -142,4 +147,54 @@ fn a_reader_that_goes_away_is_no_failure() {
         store.store().display()
     );
     tests::program::run(std::process::Command::new("bash").args(["-c", &line])).ok();
+}
+
+#[test]
+fn a_result_that_cannot_be_written_is_a_failure() {
+    let store = Site::new();
+    let line = format!(
+        "'{}' --store '{}' key create > /dev/full",
+        tests::program::binary().display(),
+        store.store().display()
+    );
+    let failed =
+        tests::program::run(std::process::Command::new("bash").args(["-c", &line])).fails();
+    assert!(failed.complaint().contains("No space left"), "{failed}");
+}
+
+#[test]
+fn a_disk_named_twice_is_reclaimed_once_and_a_rate_of_0_is_no_limit() {
+    let site = Site::new();
+    let quiet = site.offline(&["disk", "create", "--size", "1G", "-q"]).ok();
+    let disk = quiet.stdout.trim();
+    let done = site.run(&["disk", "reclaim", disk, disk, "--rate", "0"]);
+    assert_eq!(done["Disks"].as_array().unwrap().len(), 1, "{done}");
+}
+
+#[test]
+fn what_stands_in_the_way_is_said_with_a_next_step_that_drops_nothing() {
+    let site = Site::new();
+    let file = site.scratch().join("image.raw");
+    tests::qemu::patterned_image(&file, 1);
+    let image = site.import(&file, &["--format", "raw"]);
+    let machine = site.machine(&image, &["1G"]);
+    let disk = machine.data[0].as_str();
+    let never_reset = site.offline(&["disk", "show", disk]).ok();
+    assert!(!never_reset.stdout.contains("Last reset"), "{never_reset}");
+    site.start(&machine.instance);
+    let kept = site.run(&["reset", disk, "--keep", "--cycle"]);
+    let snapshot = kept["Disks"][0]["SnapshotId"].as_str().unwrap();
+
+    let refused = site.offline(&["disk", "rollback", disk, snapshot]).fails();
+    assert!(refused.stderr.contains("reinit instance stop"), "{refused}");
+    assert!(!refused.stderr.contains("reinit reset"), "{refused}");
+    let refused = site.offline(&["reset", disk]).fails();
+    assert!(refused.stderr.contains("--cycle"), "{refused}");
+    let unknown = site.offline(&["reset", "--instance", "i-none"]).fails();
+    assert_eq!(unknown.complaint().matches("reinit instance ls").count(), 1, "{unknown}");
+    let shown = site.offline(&["disk", "show", disk]).ok();
+    assert!(
+        shown.stdout.contains("Last reset") && shown.stdout.contains("epoch 1 to 2"),
+        "{shown}"
+    );
 }

@@ -5,7 +5,7 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum, builder::NonEmptyStringValueParser};
 
 use crate::size::Size;
 
@@ -363,6 +363,7 @@ pub(crate) enum DiskCommand {
         #[command(flatten)]
         disk: OneDisk,
         /// The snapshot's id
+        #[arg(value_parser = NonEmptyStringValueParser::new())]
         snapshot: String,
     },
     /// Give the space of stale blocks back to the file system, while the disks are in use
@@ -383,12 +384,17 @@ pub(crate) enum DiskCommand {
 #[derive(Debug, Args)]
 pub(crate) struct ReclaimArgs {
     /// The disks
-    #[arg(value_name = "DISK", required_unless_present = "all", conflicts_with = "all")]
+    #[arg(
+        value_name = "DISK",
+        required_unless_present = "all",
+        conflicts_with = "all",
+        value_parser = NonEmptyStringValueParser::new()
+    )]
     pub(crate) disks: Vec<String>,
     /// Every disk of the account
     #[arg(long)]
     pub(crate) all: bool,
-    /// The most bytes a second
+    /// The most bytes a second [default: 0, no limit]
     #[arg(long)]
     pub(crate) rate: Option<Size>,
     #[command(flatten)]
@@ -398,6 +404,7 @@ pub(crate) struct ReclaimArgs {
 #[derive(Debug, Args)]
 pub(crate) struct OneDisk {
     /// The disk's id
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
     pub(crate) disk: String,
     #[command(flatten)]
     pub(crate) owner: AccountArg,
@@ -542,10 +549,10 @@ pub(crate) enum LockReason {
 #[group(id = "what", required = true, multiple = false, args = ["disks", "instance", "tag"])]
 pub(crate) struct ResetArgs {
     /// The disks
-    #[arg(value_name = "DISK")]
+    #[arg(value_name = "DISK", value_parser = NonEmptyStringValueParser::new())]
     pub(crate) disks: Vec<String>,
     /// Every disk of this instance
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", value_parser = NonEmptyStringValueParser::new())]
     pub(crate) instance: Option<String>,
     /// Every disk with this tag
     #[arg(long, value_name = "KEY=VALUE", value_parser = parse_tag)]

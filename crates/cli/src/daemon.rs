@@ -198,6 +198,15 @@ pub(crate) fn open_store(places: &Places) -> Result<Store, Failure> {
 
 pub(crate) fn no_store(places: &Places) -> Failure {
     let store = places.store().display();
+    // An `init` would not help somebody whose ledger was lost.
+    if let Some(rest) = ["layers", "catalog"].iter().find(|name| places.store().join(name).exists())
+    {
+        let message = format!(
+            "{store} has a directory {rest} but no file ledger: it was a store; restore the ledger from a backup \
+             that is not older than the last reset"
+        );
+        return Failure::local("LedgerMissing", message);
+    }
     Failure::local(
         "NoStore",
         format!("{store} holds no store; make one with: reinit --store {store} init"),

@@ -39,7 +39,7 @@ impl Failure {
 fn next_step(code: &str) -> Option<&'static str> {
     Some(match code {
         "IncorrectInstanceStatus" => {
-            "`reinit instance ls` shows the states; `reinit reset --cycle` stops, resets and starts."
+            "`reinit instance ls` shows the states; `reinit instance stop` and `start` change them."
         }
         "InvalidDiskId.NotFound" => "`reinit disk ls` lists the disks.",
         "InvalidInstanceId.NotFound" => "`reinit instance ls` lists the instances.",
@@ -82,6 +82,12 @@ fn one_line(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_next_step_after_a_wrong_state_never_drops_what_a_disk_holds() {
+        // Rollback, detach and resize answer this code too.
+        assert!(!next_step("IncorrectInstanceStatus").unwrap().contains("reset"));
+    }
 
     #[test]
     fn a_failure_of_the_daemon_says_what_to_do_next() {

@@ -3,7 +3,7 @@
 //! What must always hold
 //! 1. With `--json` standard output holds exactly one JSON document, also for an error.
 //! 2. With `-q` it holds the bare ids, one a line.
-//! 3. A reader that went away (`reinit disk ls | head -1`) is no failure.
+//! 3. A reader that went away (`reinit disk ls | head -1`) is no failure; a result that cannot be written otherwise is.
 //!
 //! Left to others: what there is to say (`commands`).
 
@@ -103,8 +103,17 @@ pub(crate) fn document(value: &Value) {
 pub(crate) fn bytes(content: &[u8]) {
     let mut out = io::stdout().lock();
     // Rust ignores SIGPIPE, so a closed pipe arrives here as an error.
-    if out.write_all(content).and_then(|()| out.flush()).is_err() {
-        std::process::exit(0);
+    match out.write_all(content).and_then(|()| out.flush()) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => std::process::exit(0),
+        // What was done is done, but whoever asked did not get the answer, such as a secret shown once.
+        Err(error) => {
+            note(&format!(
+                "reinit: the command ran, but its result could not be written to standard output: {error}; \
+                 look at where it goes"
+            ));
+            std::process::exit(1);
+        }
     }
 }
 

@@ -1,5 +1,7 @@
 //! `disk`: make, look at, grow, attach, verify, reclaim, delete.
 
+use std::collections::HashSet;
+
 use serde_json::{Value, json};
 
 use crate::{
@@ -115,25 +117,52 @@ fn show(control: &Control, disk: &OneDisk) -> Result<Report, Failure> {
         ("Stale in its head", bytes(&shown, "StaleBytes")),
         ("In layers below", bytes(&shown, "SharedBytes")),
         ("NBD while it is open", text(&shown, "NbdUri")),
+        ("Last reset", last_reset(&shown["LastReset"])),
+        ("Refused because", text(&shown, "Refusal")),
     ];
+    // Most disks were never refused, and many never reset.
+    let fields: Vec<_> = fields
+        .into_iter()
+        .filter(|(name, value)| {
+            !(matches!(*name, "Last reset" | "Refused because") && value.is_empty())
+        })
+        .collect();
     Ok(Report::fields(shown, &disk.disk, &fields))
+}
+
+/// The receipt of the last reset; empty when there was none.
+fn last_reset(receipt: &Value) -> String {
+    let time = text(receipt, "Time");
+    if time.is_empty() {
+        return time;
+    }
+    let (before, after) = (text(receipt, "EpochBefore"), text(receipt, "EpochAfter"));
+    format!("{time}, epoch {before} to {after}, request {}", text(receipt, "RequestId"))
 }
 
 fn bytes(shown: &Value, field: &str) -> String {
     Size::new(shown[field].as_u64().unwrap_or(0)).to_string()
 }
 
+/// Without what was said before.
+pub(crate) fn each_once(disks: &[String]) -> Vec<String> {
+    let mut seen = HashSet::new();
+    disks.iter().filter(|disk| seen.insert(*disk)).cloned().collect()
+}
+
 /// One call a disk, so that each is told when it is done; those before a failure stay done.
 fn reclaim(control: &Control, common: &Common, args: &ReclaimArgs) -> Result<Report, Failure> {
-    let mut disks = args.disks.clone();
+    let mut disks = each_once(&args.disks);
     if args.all {
         let found = control.list("DescribeDisks", ["Disks", "Disk"], &args.owner.parameters())?;
         disks = found.iter().map(|disk| text(disk, "DiskId")).collect();
     }
+    // As with `scrub`, 0 is no limit.
+    let rate = args.rate.map(Size::bytes).filter(|rate| *rate > 0);
     let mut done = Vec::new();
     for (place, disk) in (1..).zip(&disks) {
         let asked = args.owner.parameters().with("DiskId", disk);
-        let asked = asked.with_some("BytesPerSecond", args.rate.map(Size::bytes).as_ref());
+        let asked = asked.with_some("BytesPerSecond", rate.as_ref());
         let mut answer = control.call("ReclaimDisk", &asked)?;
         if let Some(fields) = answer.as_object_mut() {
             fields.remove("RequestId");

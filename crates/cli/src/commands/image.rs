@@ -69,7 +69,7 @@ fn show(control: &Control, image: &OneImage) -> Result<Report, Failure> {
     let Some(found) = answer["Images"]["Image"].get(0).cloned() else {
         return Err(Failure {
             code: "InvalidImageId.NotFound".into(),
-            message: format!("there is no image {}; `reinit image ls` lists them", image.image),
+            message: format!("There is no image {}.", image.image),
             request_id: text(&answer, "RequestId"),
         });
     };

@@ -132,10 +132,7 @@ pub(crate) fn one(control: &Control, instance: &OneInstance) -> Result<Value, Fa
         Some(instance) => Ok(instance.clone()),
         None => Err(Failure {
             code: "InvalidInstanceId.NotFound".into(),
-            message: format!(
-                "there is no instance {}; `reinit instance ls` lists them",
-                instance.instance
-            ),
+            message: format!("There is no instance {}.", instance.instance),
             request_id: text(&found, "RequestId"),
         }),
     }

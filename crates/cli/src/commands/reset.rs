@@ -58,10 +58,7 @@ fn named(control: &Control, args: &ResetArgs) -> Result<Vec<String>, Failure> {
         }
         return Ok(found.iter().map(|disk| text(disk, "DiskId")).collect());
     }
-    let mut disks = args.disks.clone();
-    let mut seen = std::collections::HashSet::new();
-    disks.retain(|disk| seen.insert(disk.clone()));
-    Ok(disks)
+    Ok(disk::each_once(&args.disks))
 }
 
 fn asked(args: &ResetArgs, disks: &[String]) -> Parameters {
@@ -106,7 +103,10 @@ fn each(answer: &Value) -> Result<Vec<Value>, Failure> {
     let (refused, done): (Vec<Value>, Vec<Value>) =
         all.into_iter().partition(|disk| !text(disk, "Code").is_empty());
     let Some(first) = refused.first() else { return Ok(done) };
-    let mut message = text(first, "Message");
+    let mut message = text(first, "Message").trim_end_matches('.').to_owned();
+    if text(first, "Code") == "IncorrectInstanceStatus" {
+        message.push_str("; `reinit reset --cycle` stops one that runs, resets and starts it");
+    }
     if done.len() + refused.len() > 1 {
         let ids = |disks: &[Value]| {
             disks.iter().map(|disk| text(disk, "DiskId")).collect::<Vec<_>>().join(" ")
@@ -118,6 +118,7 @@ fn each(answer: &Value) -> Result<Vec<Value>, Failure> {
             message = format!("{message}; kept as: {}", kept.join(" "));
         }
     }
+    message.push('.');
     Err(Failure { code: text(first, "Code"), message, request_id: text(answer, "RequestId") })
 }
 
