@@ -234,6 +234,11 @@ impl Storage for RecordedStorage {
         let (high, low) = (u128::from(dice.number()), u128::from(dice.number()));
         Ok(LayerId::from_bytes((high << 64 | low).to_le_bytes()))
     }
+
+    /// The Nth call is the same call in every run.
+    fn at_a_time(&self) -> usize {
+        1
+    }
 }
 
 /// An open file whose changes are listed.

@@ -101,19 +101,7 @@ impl LayerFiles {
 
     /// Opens the files of a layer.
     pub(crate) fn open(storage: &dyn Storage, layer: LayerId) -> Result<Self, StoreError> {
-        let directory = directory_of(layer);
-        let open = |name: &str| {
-            storage.open(&format!("{directory}/{name}")).map_err(|error| match error.kind() {
-                io::ErrorKind::NotFound => {
-                    StoreError::damaged(format!("layer {layer}"), format!("its {name} is missing"))
-                }
-                io::ErrorKind::InvalidData => {
-                    StoreError::damaged(format!("layer {layer}"), format!("its {name} is {error}"))
-                }
-                _ => StoreError::io(format!("opening the {name} of layer {layer}"))(error),
-            })
-        };
-        Ok(Self { layer, data: open("data")?, map: open("map")? })
+        Ok(Self { layer, data: open(storage, layer, "data")?, map: open_map(storage, layer)? })
     }
 
     /// Makes sure that what is read of the map from now on is what the device holds, not what a
@@ -149,6 +137,30 @@ impl LayerFiles {
             format!("its files have {data} and {map} bytes, too few or too many for {size}");
         Err(StoreError::damaged(format!("layer {}", self.layer), detail))
     }
+}
+
+/// Opens the map of a layer alone, to look at its header.
+pub(crate) fn open_map(
+    storage: &dyn Storage,
+    layer: LayerId,
+) -> Result<Arc<dyn StorageFile>, StoreError> {
+    open(storage, layer, "map")
+}
+
+fn open(
+    storage: &dyn Storage,
+    layer: LayerId,
+    name: &str,
+) -> Result<Arc<dyn StorageFile>, StoreError> {
+    storage.open(&format!("{}/{name}", directory_of(layer))).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => {
+            StoreError::damaged(format!("layer {layer}"), format!("its {name} is missing"))
+        }
+        io::ErrorKind::InvalidData => {
+            StoreError::damaged(format!("layer {layer}"), format!("its {name} is {error}"))
+        }
+        _ => StoreError::io(format!("opening the {name} of layer {layer}"))(error),
+    })
 }
 
 /// Whether a layer's directory may hold a file of this name: the one list of them.

@@ -66,6 +66,7 @@ mod lineage;
 mod map_sector;
 mod mapped_file;
 mod names;
+mod open_layers;
 mod owner_builder;
 mod owner_file;
 mod owner_table;

@@ -38,14 +38,21 @@ impl MappedWords {
         // access is atomic (invariant 1), so a change of the file is only a change of values.
         // No swap is reserved: a map is as long as its disk is large, and mostly never touched.
         let map = unsafe { MmapOptions::new().len(length).no_reserve_swap().map_copy(file)? };
-        Ok(Self { map: map.into(), writable: true })
+        Self::read_without_guessing(map.into(), true)
     }
 
     /// The first `length` bytes of the file, read-only and shared with the page cache.
     pub(crate) fn read_only(file: &File, length: usize) -> io::Result<Self> {
         check_length(file, length)?;
         let map = MmapOptions::new().len(length).map_raw_read_only(file)?;
-        Ok(Self { map, writable: false })
+        Self::read_without_guessing(map, false)
+    }
+
+    /// A page holds the words of 31 MiB of disk, so its neighbours are seldom wanted next, and most
+    /// of them are holes: reading ahead would fill memory with zeros.
+    fn read_without_guessing(map: MmapRaw, writable: bool) -> io::Result<Self> {
+        map.advise(Advice::Random)?;
+        Ok(Self { map, writable })
     }
 
     /// The word at this byte offset.

@@ -1,25 +1,20 @@
 //! Sealed layers, and chains of them: what a head stands on.
 //!
 //! What must always hold
-//! 1. A sealed layer never changes, so it is opened and mapped once, however many disks share it.
-//! 2. A chain is bounded and has no loop; each layer is at least as large as the one below.
-//! 3. A layer whose header, files or map are not as they must be is refused, never guessed at.
-//! 4. An owner table only makes reads short: where there is none, they walk.
+//! 1. A sealed layer never changes.
+//! 2. A layer whose header, files or map are not as they must be is refused, never guessed at.
+//! 3. An owner table only makes reads short: where there is none, they walk.
 //!
-//! Lock: `open`, held for a moment, never across I/O. Two may open the same layer at a time; one
-//! of them wins, and both use what that one opened.
-//! Left to others: who names layers and when they are removed (`names`), making owner tables
+//! Left to others: opening chains, each layer once (`open_layers`), making owner tables
 //! (`owner_builder`).
 
 use std::{
-    collections::HashMap,
     num::NonZeroU64,
     ops::Range,
-    sync::{Arc, OnceLock, Weak, mpsc},
+    sync::{Arc, OnceLock, mpsc},
 };
 
 use block_device::DeviceError;
-use parking_lot::Mutex;
 use rustix::fs::{Advice, fadvise};
 
 use crate::{
@@ -38,9 +33,6 @@ use crate::{
     worker::Job,
 };
 
-/// The longest chain that is followed, in layers: bounds the walk of a read and the time to open.
-pub(crate) const MAX_CHAIN: usize = 1024;
-
 /// The shortest chain whose uppermost layer gets an owner table: to ask two layers is no more work
 /// than to ask a table and then a layer.
 const TABLE_FROM: usize = 3;
@@ -57,7 +49,8 @@ pub(crate) struct SealedLayer {
 }
 
 impl SealedLayer {
-    fn open(storage: &dyn Storage, layer: LayerId) -> Result<Self, StoreError> {
+    /// Opens the layer by what the device holds of it.
+    pub(crate) fn open(storage: &dyn Storage, layer: LayerId) -> Result<Self, StoreError> {
         let files = LayerFiles::open(storage, layer).map_err(|error| match error {
             StoreError::Damaged { detail, .. } if detail.ends_with("missing") => {
                 StoreError::UnknownLayer(layer)
@@ -123,6 +116,11 @@ pub(crate) struct Chain {
 }
 
 impl Chain {
+    /// Layers that stand on each other, uppermost first; at least one.
+    pub(crate) fn new(layers: Vec<Arc<SealedLayer>>, damage: Arc<KnownDamage>) -> Self {
+        Self { layers, damage }
+    }
+
     /// The uppermost layer.
     pub(crate) fn top(&self) -> &Arc<SealedLayer> {
         &self.layers[0]
@@ -253,139 +251,6 @@ pub(crate) fn read_stack(
         }
         Ok::<_, DeviceError>(true)
     })
-}
-
-/// All sealed layers that are open, each once.
-#[derive(Debug)]
-pub(crate) struct OpenLayers {
-    open: Mutex<OpenMaps>,
-    pub(crate) jobs: mpsc::Sender<Job>,
-    /// What reads of them refuse.
-    pub(crate) damage: Arc<KnownDamage>,
-}
-
-#[derive(Debug, Default)]
-struct OpenMaps {
-    layers: HashMap<LayerId, Weak<SealedLayer>>,
-    chains: HashMap<LayerId, Weak<Chain>>,
-}
-
-impl OpenLayers {
-    pub(crate) fn new(jobs: mpsc::Sender<Job>) -> Self {
-        Self { open: Mutex::default(), jobs, damage: Arc::default() }
-    }
-
-    /// The chain whose uppermost layer this is.
-    pub(crate) fn chain(
-        &self,
-        storage: &dyn Storage,
-        top: LayerId,
-    ) -> Result<Arc<Chain>, StoreError> {
-        if let Some(chain) = self.open_chain(top) {
-            return Ok(chain);
-        }
-        let chain = Chain { layers: self.collect(storage, top)?, damage: self.damage.clone() };
-        chain.open_table(storage, &self.jobs);
-        let chain = self.open.lock().keep_chain(Arc::new(chain));
-        if chain.lacks_table() {
-            // When the worker is gone the store is closing; the next one asks again.
-            let _ = self.jobs.send(Job::MakeOwners(top));
-        }
-        Ok(chain)
-    }
-
-    /// The chain, if somebody has it open.
-    pub(crate) fn open_chain(&self, top: LayerId) -> Option<Arc<Chain>> {
-        self.open.lock().chains.get(&top).and_then(Weak::upgrade)
-    }
-
-    /// The layers that are open.
-    pub(crate) fn all_open(&self) -> Vec<Arc<SealedLayer>> {
-        self.open.lock().layers.values().filter_map(Weak::upgrade).collect()
-    }
-
-    /// Whether anybody has the layer open.
-    pub(crate) fn is_open(&self, layer: LayerId) -> bool {
-        self.open.lock().layers.get(&layer).is_some_and(|layer| layer.strong_count() > 0)
-    }
-
-    /// The layer and its ancestors. A loop would meet the bound.
-    fn collect(
-        &self,
-        storage: &dyn Storage,
-        top: LayerId,
-    ) -> Result<Vec<Arc<SealedLayer>>, StoreError> {
-        let mut layers: Vec<Arc<SealedLayer>> = Vec::new();
-        let mut next = Some(top);
-        while let Some(id) = next {
-            if layers.len() == MAX_CHAIN {
-                return Err(StoreError::damaged(
-                    format!("the chain of layer {top}"),
-                    format!("it is longer than {MAX_CHAIN} layers, or has a loop"),
-                ));
-            }
-            let layer = self.layer(storage, id).map_err(|error| match error {
-                StoreError::UnknownLayer(gone) if gone != top => StoreError::damaged(
-                    format!("the chain of layer {top}"),
-                    format!("layer {gone} is missing from it"),
-                ),
-                other => other,
-            })?;
-            if let Some(above) = layers.last()
-                && above.header.geometry.size() < layer.header.geometry.size()
-            {
-                let detail = "a layer is larger than the one that stands on it";
-                return Err(StoreError::damaged(format!("the chain of layer {top}"), detail));
-            }
-            next = layer.header.parent;
-            layers.push(layer);
-        }
-        Ok(layers)
-    }
-
-    fn layer(&self, storage: &dyn Storage, id: LayerId) -> Result<Arc<SealedLayer>, StoreError> {
-        if let Some(layer) = self.open_layer(id) {
-            return Ok(layer);
-        }
-        let layer = SealedLayer::open(storage, id)?;
-        Ok(self.open.lock().keep_layer(Arc::new(layer)))
-    }
-
-    fn open_layer(&self, id: LayerId) -> Option<Arc<SealedLayer>> {
-        self.open.lock().layers.get(&id).and_then(Weak::upgrade)
-    }
-}
-
-impl OpenMaps {
-    /// The layer, or the one that somebody else opened meanwhile.
-    fn keep_layer(&mut self, layer: Arc<SealedLayer>) -> Arc<SealedLayer> {
-        let id = layer.files.layer;
-        if let Some(earlier) = self.layers.get(&id).and_then(Weak::upgrade) {
-            return earlier;
-        }
-        forget_closed(&mut self.layers);
-        self.layers.insert(id, Arc::downgrade(&layer));
-        layer
-    }
-
-    /// The same for a chain.
-    fn keep_chain(&mut self, chain: Arc<Chain>) -> Arc<Chain> {
-        let top = chain.layer();
-        if let Some(earlier) = self.chains.get(&top).and_then(Weak::upgrade) {
-            return earlier;
-        }
-        forget_closed(&mut self.chains);
-        self.chains.insert(top, Arc::downgrade(&chain));
-        chain
-    }
-}
-
-/// Forgets what nobody has open, now and then: a look at all of them for each new one would cost
-/// ever more the more there are.
-fn forget_closed<T>(open: &mut HashMap<LayerId, Weak<T>>) {
-    if open.len() == open.capacity() {
-        open.retain(|_, value| value.strong_count() > 0);
-    }
 }
 
 /// How many map words of sealed layers this thread has asked for: tests count them.

@@ -24,7 +24,7 @@ use crate::{
     header::{LayerLabel, LayerState},
     id::LayerId,
     layer_files::{self, Mark},
-    sealed_layer::MAX_CHAIN,
+    open_layers::MAX_CHAIN,
     store::{Shared, Store},
 };
 

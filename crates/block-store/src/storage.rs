@@ -44,6 +44,10 @@ pub trait Storage: Send + Sync + Debug {
     fn new_layer_id(&self) -> io::Result<LayerId> {
         LayerId::random()
     }
+    /// How many calls are worth making at a time; a test that repeats itself says 1.
+    fn at_a_time(&self) -> usize {
+        16
+    }
 }
 
 /// An open file of a store. All methods may be called from many threads.

@@ -30,10 +30,11 @@ use crate::{
     ledger::{Contents, Ledger},
     ledger_record::SlotState,
     names::{Names, Pin},
+    open_layers::OpenLayers,
     reserve::Reserve,
     reset::ResetReceipt,
     scrub,
-    sealed_layer::{Chain, OpenLayers},
+    sealed_layer::Chain,
     storage::{Storage, StoreLock},
     worker::{self, Job},
 };

@@ -20,8 +20,8 @@ use crate::{
     layer_files::{self, Mark},
     ledger::Contents,
     ledger_record::{DiskRecord, SlotState},
+    open_layers::MAX_CHAIN,
     root::{self, ClusterHash},
-    sealed_layer::MAX_CHAIN,
     storage::Storage,
 };
 
