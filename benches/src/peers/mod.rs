@@ -4,4 +4,5 @@
 
 pub mod fdatasync;
 pub mod qemu_img;
+pub mod qemu_nbd;
 pub mod qemu_storage_daemon;
