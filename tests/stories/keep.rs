@@ -165,7 +165,9 @@ fn a_proof_is_told_with_its_root_and_a_difference_with_its_place() {
         let root = text(receipt, "Root");
         assert_eq!(root.len(), 64);
         for depth in [&["disk", "verify", disk][..], &["disk", "verify", disk, "--deep"]] {
-            assert_eq!(site.run(depth)["Root"], root.as_str());
+            let proof = site.run(depth);
+            assert_eq!(proof["Root"], root.as_str());
+            assert_eq!(proof["MapWasRead"], false, "{proof}");
             assert!(site.offline(depth).ok().stdout.contains(&root));
         }
         assert_eq!(site.run(&["disk", "verify", disk, "--deep"])["ContentRoot"], root.as_str());

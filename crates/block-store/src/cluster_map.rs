@@ -81,6 +81,8 @@ impl ClusterMap {
 
     /// The word of a cluster; a cluster past the layer's end has an empty one.
     pub(crate) fn word(&self, cluster: ClusterIndex) -> Result<Word, StoreError> {
+        #[cfg(test)]
+        looked::once_more();
         if !self.geometry.holds(cluster) {
             return Ok(Word::default());
         }
@@ -148,6 +150,8 @@ impl ClusterMap {
 
     /// Sectors that are not holes of the file, or were touched in this process.
     pub(crate) fn stored_sectors(&self) -> Result<Vec<SectorIndex>, StoreError> {
+        #[cfg(test)]
+        looked::once_more();
         let mut stored = vec![false; index(self.geometry.sectors())];
         for range in self.stored_ranges()? {
             let first = (range.start.max(WORDS_START) - WORDS_START) / MAP_SECTOR;
@@ -238,4 +242,21 @@ pub(crate) fn write_new_words(
         file.write_all_at(&[IoSlice::new(&buffer)], first.offset())?;
     }
     Ok(())
+}
+
+/// How often this thread looked into a map: tests count it.
+#[cfg(test)]
+pub(crate) mod looked {
+    use std::cell::Cell;
+
+    thread_local!(static COUNT: Cell<u64> = const { Cell::new(0) });
+
+    pub(super) fn once_more() {
+        COUNT.set(COUNT.get() + 1);
+    }
+
+    /// How often since the last call.
+    pub(crate) fn since_last() -> u64 {
+        COUNT.replace(0)
+    }
 }

@@ -150,7 +150,7 @@ impl Disk {
     ) -> Result<DiskLayers, StoreError> {
         let head = OnceLock::new();
         if let Some(layer) = record.head {
-            match Head::open(&*shared.storage, layer)? {
+            match Head::open(&*shared.storage, layer, record.epoch)? {
                 OpenedHead::Open(opened) => {
                     self.check_head(&opened, record)?;
                     let _ = head.set(Arc::from(opened));
@@ -315,9 +315,18 @@ impl Generation {
         Ok(true)
     }
 
+    /// Whether nothing of the head counts, as far as that is known without its map.
+    pub(crate) fn is_known_untouched(&self) -> bool {
+        self.head().is_none_or(|head| head.newest.is_before(self.tag()))
+    }
+
     /// Blocks that were written or zeroed in the present epoch.
     pub(crate) fn blocks_written(&self) -> Result<u64, StoreError> {
-        self.count_blocks(Blocks::known)
+        let blocks = self.count_blocks(Blocks::known)?;
+        if let (0, Some(head)) = (blocks, self.head()) {
+            head.newest.none_was_found(self.tag());
+        }
+        Ok(blocks)
     }
 
     /// Blocks of the head that count and take space.
@@ -327,6 +336,9 @@ impl Generation {
 
     fn count_blocks(&self, chosen: impl Fn(Blocks) -> u16) -> Result<u64, StoreError> {
         let Some(head) = self.head() else { return Ok(0) };
+        if self.is_known_untouched() {
+            return Ok(0);
+        }
         let words = head.map().stored_words()?;
         let count = |word: Word| u64::from(chosen(word.at(self.tag())).count_ones());
         let counted = words.iter().map(|(_, word)| count(*word)).sum();
@@ -336,9 +348,7 @@ impl Generation {
 
     /// Whether the disk reads as its base does because nothing of its head counts.
     pub(crate) fn is_untouched(&self) -> Result<bool, StoreError> {
-        let Some(head) = self.head() else { return Ok(true) };
-        let words = head.map().stored_words()?;
-        Ok(words.iter().all(|(_, word)| word.at(self.tag()).known() == 0))
+        Ok(self.blocks_written()? == 0)
     }
 }
 

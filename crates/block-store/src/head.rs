@@ -28,6 +28,7 @@ use crate::{
     header::{Header, LayerState, StoredHeader},
     id::{Epoch, EpochTag, LayerId},
     layer_files::{self, LayerFiles},
+    newest_word::NewestWord,
     reclaim,
     sealed_layer::Chain,
     storage::{Storage, StorageFile},
@@ -45,6 +46,8 @@ pub(crate) const PIECE: u64 = 16 * CLUSTER;
 pub(crate) struct Head {
     files: LayerFiles,
     map: ClusterMap,
+    /// Raised before a word is stored.
+    pub(crate) newest: NewestWord,
     clusters: [Mutex<()>; 64],
     /// Clusters whose live word may differ from the durable one.
     changed: Mutex<ChangedList>,
@@ -80,11 +83,16 @@ impl Head {
         };
         let (files, stored) = LayerFiles::create(storage, header)?;
         files.finish(storage)?;
-        Self::new(files, Arc::new(Mutex::new(stored)), Arc::default())
+        Self::new(files, Arc::new(Mutex::new(stored)), NewestWord::none(), Arc::default())
     }
 
     /// Opens a head that the ledger names; what it is believed to hold is what the device holds.
-    pub(crate) fn open(storage: &dyn Storage, layer: LayerId) -> Result<OpenedHead, StoreError> {
+    /// `epoch` is the ledger's: no word has a higher one.
+    pub(crate) fn open(
+        storage: &dyn Storage,
+        layer: LayerId,
+        epoch: Epoch,
+    ) -> Result<OpenedHead, StoreError> {
         let files = LayerFiles::open(storage, layer)?;
         files.believe_only_the_device()?;
         files.believe_only_the_device_of_data()?;
@@ -93,13 +101,16 @@ impl Head {
             return Ok(OpenedHead::Sealed);
         }
         files.check_lengths(&stored.header)?;
-        let header = Arc::new(Mutex::new(stored));
-        Self::new(files, header, Arc::default()).map(|head| OpenedHead::Open(Box::new(head)))
+        let bound = if stored.is_whole { stored.header.epoch } else { epoch };
+        let (header, newest) = (Arc::new(Mutex::new(stored)), NewestWord::up_to(bound.tag()));
+        let head = Self::new(files, header, newest, Arc::default())?;
+        Ok(OpenedHead::Open(Box::new(head)))
     }
 
     fn new(
         files: LayerFiles,
         header: Arc<Mutex<StoredHeader>>,
+        newest: NewestWord,
         poison: Arc<OnceLock<String>>,
     ) -> Result<Self, StoreError> {
         let Header { layer, geometry, epoch, .. } = header.lock().header.clone();
@@ -107,6 +118,7 @@ impl Head {
         Ok(Self {
             files,
             map,
+            newest,
             clusters: [const { Mutex::new(()) }; 64],
             changed: Mutex::default(),
             header,
@@ -291,6 +303,7 @@ impl Head {
             if blocks == word.at(epoch) {
                 continue;
             }
+            self.newest.rise_to(epoch);
             self.map.set(*cluster, Word::new(epoch, blocks));
             self.changed.lock().push(*cluster);
         }
@@ -387,7 +400,8 @@ impl Head {
         self.files.data.sync_data().map_err(|error| self.poison("syncing its data", error))?;
         self.map.sync().map_err(|error| self.poison("syncing its map", error))?;
         self.change_header(|header| header.geometry = geometry)?;
-        Self::new(self.files.clone(), self.header.clone(), self.poison.clone())
+        let (header, newest) = (self.header.clone(), self.newest.copied());
+        Self::new(self.files.clone(), header, newest, self.poison.clone())
     }
 
     /// Refuses all further writes, and says why.

@@ -125,12 +125,14 @@ const _: () = assert!(std::mem::offset_of!(RawHeader, crc) == CHECKED);
 pub(crate) struct StoredHeader {
     pub(crate) header: Header,
     copy_sequence: u64,
+    /// Both copies can be believed, so none newer than this one was lost.
+    pub(crate) is_whole: bool,
 }
 
 impl StoredHeader {
     /// Writes both copies of a new file's header; the caller syncs.
     pub(crate) fn create(file: &dyn StorageFile, header: Header) -> Result<Self, StoreError> {
-        let mut stored = Self { header: header.clone(), copy_sequence: 0 };
+        let mut stored = Self { header: header.clone(), copy_sequence: 0, is_whole: true };
         stored.write(file, header.clone())?;
         stored.write(file, header)?;
         Ok(stored)
@@ -141,6 +143,7 @@ impl StoredHeader {
         let what = || format!("the header of layer {layer}");
         let mut newest: Option<Self> = None;
         let mut problem = None;
+        let mut sequences = Vec::new();
         for copy in 0..2_u64 {
             let mut page = [0; index(PAGE)];
             if let Err(error) = file.read_exact_at(&mut page, copy * PAGE) {
@@ -154,18 +157,18 @@ impl StoredHeader {
                 continue;
             }
             match parse(&page, &what()) {
-                Ok(found)
-                    if newest.as_ref().is_none_or(|n| n.copy_sequence < found.copy_sequence) =>
-                {
-                    newest = Some(found);
+                Ok(found) => {
+                    sequences.push(found.copy_sequence);
+                    if newest.as_ref().is_none_or(|n| n.copy_sequence < found.copy_sequence) {
+                        newest = Some(found);
+                    }
                 }
-                Ok(_) => {}
                 // A newer program's file is not to be judged by its older copy.
                 Err(error @ StoreError::UnknownFormat { .. }) => return Err(error),
                 Err(error) => problem = Some(error),
             }
         }
-        let newest = newest.ok_or_else(|| {
+        let mut newest = newest.ok_or_else(|| {
             problem.unwrap_or_else(|| StoreError::damaged(what(), "no valid copy"))
         })?;
         if newest.header.layer != layer {
@@ -174,6 +177,7 @@ impl StoredHeader {
                 format!("it belongs to layer {}", newest.header.layer),
             ));
         }
+        newest.is_whole = are_a_pair(&sequences);
         Ok(newest)
     }
 
@@ -193,6 +197,12 @@ impl StoredHeader {
         self.header = header;
         Ok(())
     }
+}
+
+/// Whether these are the sequences of both copies, each in its place and the newer one made next
+/// after the older.
+fn are_a_pair(sequences: &[u64]) -> bool {
+    matches!(sequences, [even, odd] if even % 2 == 0 && odd % 2 == 1 && even.abs_diff(*odd) == 1)
 }
 
 /// How many of the two copies cannot be believed; the file is read only.
@@ -226,7 +236,7 @@ fn parse(page: &[u8; 4096], what: &str) -> Result<StoredHeader, StoreError> {
     let header = raw.friendly().ok_or_else(|| {
         StoreError::damaged(what, "a field holds a value that no program of ours writes")
     })?;
-    Ok(StoredHeader { header, copy_sequence: raw.copy_sequence.get() })
+    Ok(StoredHeader { header, copy_sequence: raw.copy_sequence.get(), is_whole: false })
 }
 
 impl RawHeader {

@@ -109,6 +109,17 @@ pub struct StoreSpace {
     pub total: ByteLength,
 }
 
+/// What was written to a disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Written {
+    /// What was written or zeroed since the last reset, in whole blocks.
+    pub since_reset: ByteLength,
+    /// Whether the head's map had to be read for that. It has not after a reset: no word is of the
+    /// new epoch until the first write. It has when something was written, and once after the store
+    /// was opened.
+    pub map_was_read: bool,
+}
+
 /// What the store counted since it was opened.
 #[derive(Clone, Copy, Debug)]
 pub struct StoreCounters {
@@ -197,11 +208,19 @@ impl Store {
 
     /// How much was written or zeroed since the last reset, in whole blocks.
     pub fn written_since_reset(&self, id: &DiskId) -> Result<ByteLength, StoreError> {
+        Ok(self.written(id)?.since_reset)
+    }
+
+    /// The same, and how it is known.
+    pub fn written(&self, id: &DiskId) -> Result<Written, StoreError> {
         let disk = self.shared().disk(id)?;
         let _alone = disk.control.lock();
         disk.ensure_open(self.shared())?;
-        let blocks = disk.state.read().blocks_written()?;
-        Ok(ByteLength::new(blocks * block_device::BLOCK))
+        let state = disk.state.read();
+        let map_was_read = !state.is_known_untouched();
+        let blocks = if map_was_read { state.blocks_written()? } else { 0 };
+        let since_reset = ByteLength::new(blocks * block_device::BLOCK);
+        Ok(Written { since_reset, map_was_read })
     }
 
     /// Opens a disk for reading and writing, until the next fence. Several may be open at once.

@@ -1,7 +1,8 @@
 //! Proof that a disk is in its initial state, or where it differs.
 //!
 //! Two depths. `Head`: the ledger says that the disk stands on the layer of its origin, and no
-//! block of the head counts in the present epoch; the origin's root names the content. `Content`:
+//! block of the head counts in the present epoch; the origin's root names the content. After a
+//! reset that costs the same for any disk: no word is of an epoch before the first write in it. `Content`:
 //! all of the disk is read as a client would, compared with the origin, read by itself, and
 //! hashed: an origin that was damaged reads like the disk above it, but has no longer its root.
 //!
@@ -9,7 +10,7 @@
 //! would go through; a difference is told with its place, and every one is counted.
 
 use block_device::{BLOCK, BlockDevice, ByteLength, ByteOffset, DiskId, ExtentKind};
-use block_store::{ContentRoot, Epoch, Progress, Root, StoreError};
+use block_store::{ContentRoot, Epoch, Progress, Root, StoreError, Written};
 
 use crate::{ResetEngine, ResetError, Source};
 
@@ -40,6 +41,8 @@ pub struct Verification {
     pub stands_on_origin: bool,
     /// What was written since the last reset, in whole blocks.
     pub written: ByteLength,
+    /// Whether the head's map had to be read to know that.
+    pub map_was_read: bool,
     /// The hash over all content of the origin, if it is known; an empty one is zeros of the size
     /// of the disk.
     pub root: Option<Root>,
@@ -73,7 +76,7 @@ impl ResetEngine {
         progress: &dyn Progress,
     ) -> Result<Verification, ResetError> {
         let info = self.store().disk(disk)?;
-        let written = self.store().written_since_reset(disk)?;
+        let Written { since_reset: written, map_was_read } = self.store().written(disk)?;
         let origin = source.layer().map(|layer| self.store().layer(layer)).transpose()?;
         let root = match &origin {
             Some(layer) => layer.root,
@@ -86,6 +89,7 @@ impl ResetEngine {
             epoch: info.epoch,
             stands_on_origin,
             written,
+            map_was_read,
             root,
             content_root: None,
             read_back: ByteLength::ZERO,

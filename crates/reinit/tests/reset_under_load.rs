@@ -221,5 +221,12 @@ fn a_plan_changes_nothing_and_tells_what_would_be_dropped() {
     assert_eq!(found.first_difference, Some(ByteOffset::new(4096)));
     assert_eq!(found.differing, ByteLength::new(8192));
     assert_ne!(found.content_root, found.root);
+    let at_a_glance = || {
+        let source = Source::Image(lab.image);
+        lab.engine.verify(&lab.disk, &source, VerifyDepth::Head, &()).unwrap()
+    };
+    assert!(!at_a_glance().in_initial_state && at_a_glance().map_was_read);
+    lab.reset();
+    assert!(at_a_glance().in_initial_state && !at_a_glance().map_was_read);
     lab.nbd.shutdown();
 }

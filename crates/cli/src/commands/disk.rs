@@ -210,10 +210,10 @@ fn verify(control: &Control, disk: &OneDisk, deep: bool) -> Result<Report, Failu
     if let Some(fields) = verified.as_object_mut() {
         fields.remove("RequestId");
     }
-    let how = if deep {
-        "every byte was read, compared and hashed"
-    } else {
-        "nothing was written since its last reset"
+    let how = match (deep, verified["MapWasRead"] == true) {
+        (true, _) => "every byte was read, compared and hashed",
+        (false, false) => "nothing was written since its last reset",
+        (false, true) => "nothing was written since its last reset, by its whole map",
     };
     let root = text(&verified, "Root");
     let root = if root.is_empty() { "not known yet" } else { &root };

@@ -178,6 +178,7 @@ fn verification(found: &Verification) -> Fields {
         ("ContentRoot", root(found.content_root.map(|root| root.to_bytes()))),
         ("OriginIsDamaged", found.origin_is_damaged().into()),
         ("BytesWrittenSinceReset", found.written.get().into()),
+        ("MapWasRead", found.map_was_read.into()),
         ("BytesReadBack", found.read_back.get().into()),
         ("BytesDiffering", found.differing.get().into()),
         ("DiffersAt", Tree::list("Range", ranges)),
