@@ -16,6 +16,8 @@ use tests::{
     site::{Machine, Site, text},
 };
 
+const NOTHING_KNOWN: &str = "no scrub is known; `reinit scrub` starts one";
+
 /// A store with one image of 8 MiB and a running instance made from it.
 fn lab() -> (Site, String, Machine) {
     let site = Site::new();
@@ -171,4 +173,50 @@ fn ctrl_c_stops_it_and_the_next_run_goes_on() {
     let done = site.offline(&["scrub", "--rate", "0", "--json"]).fails().json();
     assert_eq!(done["Clusters"], 128, "{done}");
     assert_eq!(findings(&done).len(), 1, "{done}");
+}
+
+#[test]
+fn a_lost_layer_is_told_under_every_name_it_has_and_still_known_after_a_restart() {
+    let (mut site, _, machine) = lab();
+    let disk = machine.data[0].as_str();
+    let before = layers(&site);
+    site.io(disk, &["write -P 0x51 0 4M"]);
+    let first = site.snapshot(disk);
+    let layer = new_layer(&site, &before);
+    let second = site.snapshot(disk);
+    assert_eq!(site.offline(&["scrub", "--status"]).ok().stdout.trim(), NOTHING_KNOWN);
+
+    site.end_daemon();
+    let aside = site.scratch().join("aside");
+    fs::rename(&layer, &aside).unwrap();
+    site.start_daemon();
+    let told = site.offline(&["scrub", "--rate", "0", "--json"]).fails().json();
+    let found = &findings(&told)[0];
+    assert_eq!((findings(&told).len(), text(found, "Kind").as_str()), (1, "Missing"), "{told}");
+    assert_eq!(text(found, "LayerId"), layer.file_name().unwrap().to_str().unwrap());
+    let mut affected =
+        vec![format!("disk:{disk}"), format!("snapshot:{first}"), format!("snapshot:{second}")];
+    affected.sort();
+    assert_eq!(found["Affects"], serde_json::json!(affected));
+    let table = site.offline(&["scrub", "--rate", "0"]).fails();
+    assert!(table.stdout.contains(&second), "{table}");
+
+    site.end_daemon();
+    site.start_daemon();
+    let known = site.offline(&["scrub", "--status", "--json"]).fails().json();
+    assert_eq!(known, told, "what the last scrub found, over a restart");
+
+    site.end_daemon();
+    fs::rename(&aside, &layer).unwrap();
+    site.start_daemon();
+    site.run(&["scrub", "--background", "--rate", "1M"]);
+    wait_for("the first cluster", || {
+        site.run(&["scrub", "--status"])["BytesDone"].as_u64() > Some(0)
+    });
+    site.crash();
+    let cut = site.run(&["scrub", "--status"]);
+    assert_eq!(cut["Status"], "Cancelled", "{cut}");
+    assert!(cut["BytesDone"].as_u64() < cut["BytesTotal"].as_u64(), "{cut}");
+    assert!(findings(&site.run(&["scrub", "--rate", "0"])).is_empty());
+    assert!(findings(&site.run(&["scrub", "--status"])).is_empty());
 }

@@ -107,7 +107,7 @@ pub use reclaim::{ReclaimPace, Reclaimed};
 pub use recovery::{Named, Settled};
 pub use reset::{Reset, ResetReceipt};
 pub use root::ContentRoot;
-pub use scrub::{Scrub, ScrubFinding, ScrubFindingKind, ScrubReport};
+pub use scrub::{LastScrub, Scrub, ScrubFinding, ScrubFindingKind, ScrubReport};
 pub use space::{DiskSpace, SpaceTotals};
 pub use storage::{LockError, Storage, StorageFile, StoreLock};
 pub use store::{DiskInfo, Store, StoreCounters, StoreSpace, Written};

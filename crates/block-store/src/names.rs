@@ -76,6 +76,11 @@ impl Names {
         self.state.lock().named.contains(&layer)
     }
 
+    /// The layers that the catalog names.
+    pub(crate) fn named(&self) -> Vec<LayerId> {
+        self.state.lock().named.iter().copied().collect()
+    }
+
     /// Keeps the layer alive until the pin is dropped.
     pub(crate) fn pin(self: &Arc<Self>, layer: LayerId) -> Result<Pin, StoreError> {
         let mut state = self.state.lock();

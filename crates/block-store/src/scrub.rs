@@ -19,7 +19,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use block_device::{ByteLength, ByteOffset, CLUSTER, DeviceError};
+use block_device::{ByteLength, ByteOffset, CLUSTER, DeviceError, DiskId};
 
 use crate::{
     error::StoreError,
@@ -77,6 +77,19 @@ pub struct ScrubReport {
     pub findings: Vec<ScrubFinding>,
 }
 
+/// A scrub that came to its end or was cut short, as its cursor tells it.
+#[derive(Clone, Debug)]
+pub struct LastScrub {
+    /// Whether it came to its end; else the next goes on there.
+    pub is_finished: bool,
+    /// What it compared.
+    pub done: ByteLength,
+    /// What there was to compare, as far as it is known now.
+    pub total: ByteLength,
+    /// What it found so far. The layers without hashes are those of now.
+    pub report: ScrubReport,
+}
+
 /// Something wrong with a layer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ScrubFinding {
@@ -86,8 +99,21 @@ pub struct ScrubFinding {
     pub offset: Option<ByteOffset>,
     /// What.
     pub kind: ScrubFindingKind,
+    /// The layer and all that stand on it.
+    pub standing: BTreeSet<LayerId>,
+    /// The images and snapshots that these were made for, as `kind:id`, by their own headers. Who
+    /// has a catalog knows more: several may share a layer.
+    pub labels: Vec<String>,
+    /// The disks on any of these layers.
+    pub disks: Vec<DiskId>,
+}
+
+impl ScrubFinding {
     /// The images, snapshots and disks that need the layer, as `kind:id`.
-    pub affects: Vec<String>,
+    pub fn affects(&self) -> Vec<String> {
+        let disks = self.disks.iter().map(|disk| format!("disk:{disk}"));
+        self.labels.iter().cloned().chain(disks).collect::<BTreeSet<_>>().into_iter().collect()
+    }
 }
 
 /// What is wrong.
@@ -105,11 +131,20 @@ pub enum ScrubFindingKind {
     Layer,
     /// So much of the layer is damaged that the rest was not looked at. All of it is refused.
     TooMuch,
+    /// There is no such layer, though a snapshot, an image, a disk or another layer needs it.
+    Missing,
 }
 
 impl ScrubFindingKind {
-    const ALL: [Self; 6] =
-        [Self::Content, Self::Unreadable, Self::HashTable, Self::Root, Self::Layer, Self::TooMuch];
+    const ALL: [Self; 7] = [
+        Self::Content,
+        Self::Unreadable,
+        Self::HashTable,
+        Self::Root,
+        Self::Layer,
+        Self::TooMuch,
+        Self::Missing,
+    ];
 
     /// Its name in documents.
     pub fn name(self) -> &'static str {
@@ -120,6 +155,7 @@ impl ScrubFindingKind {
             Self::Root => "Root",
             Self::Layer => "Layer",
             Self::TooMuch => "TooMuch",
+            Self::Missing => "Missing",
         }
     }
 
@@ -132,6 +168,7 @@ impl ScrubFindingKind {
             Self::Root => 4,
             Self::Layer => 5,
             Self::TooMuch => 6,
+            Self::Missing => 7,
         }
     }
 
@@ -157,10 +194,51 @@ impl Store {
         let _alone = shared.scrubbing.lock();
         let lineage = Lineage::look(shared)?;
         let mut run = Run::begin(shared, &lineage, options, progress);
+        // What is killed in its first moments was begun all the same.
+        run.save();
         let compared = run.all(&lineage);
         run.save();
         compared?;
         run.finish()
+    }
+
+    /// The last scrub, from its cursor; none if there is none that can be believed.
+    pub fn last_scrub(&self) -> Result<Option<LastScrub>, StoreError> {
+        let shared = self.shared();
+        let Some(cursor) = Cursor::load(&*shared.storage) else { return Ok(None) };
+        let lineage = Lineage::look(shared)?;
+        let left = if cursor.finished { 0 } else { left_to_compare(&cursor, &lineage) };
+        let done = ByteLength::new(cursor.clusters * CLUSTER);
+        let total = ByteLength::new((cursor.clusters + left) * CLUSTER);
+        let report = report_of(shared, &lineage, &cursor, bytes(lineage.unhashed()));
+        Ok(Some(LastScrub { is_finished: cursor.finished, done, total, report }))
+    }
+}
+
+/// Clusters of layers that the run of this cursor did not come to.
+fn left_to_compare(cursor: &Cursor, lineage: &Lineage) -> u64 {
+    lineage.hashed_clusters(|layer| cursor.done.contains(&layer))
+}
+
+fn report_of(shared: &Shared, lineage: &Lineage, cursor: &Cursor, unhashed: u64) -> ScrubReport {
+    let own = cursor.findings.iter().filter(|found| !found.earlier && lineage.has(found.layer));
+    let findings = own.map(|found| {
+        let standing = lineage.standing_on(found.layer);
+        ScrubFinding {
+            layer: found.layer,
+            offset: found.cluster.map(|cluster| ByteOffset::new(cluster * CLUSTER)),
+            kind: found.kind,
+            labels: lineage.labels(shared, &standing),
+            disks: lineage.disks_on(&standing),
+            standing,
+        }
+    });
+    ScrubReport {
+        layers: bytes(cursor.done.len()),
+        unhashed,
+        clusters: cursor.clusters,
+        bytes: ByteLength::new(cursor.clusters * CLUSTER),
+        findings: findings.collect(),
     }
 }
 
@@ -198,10 +276,7 @@ impl<'s> Run<'s> {
     ) -> Self {
         let unfinished = Cursor::load(&*shared.storage).filter(|cursor| !cursor.finished);
         let cursor = unfinished.unwrap_or_else(|| fresh(shared));
-        let left =
-            lineage.in_order().into_iter().filter(|header| !cursor.done.contains(&header.layer));
-        let entries = left.filter_map(|header| header.hashes).map(|hashes| hashes.entries);
-        let total = (cursor.clusters + entries.sum::<u64>()) * CLUSTER;
+        let total = (cursor.clusters + left_to_compare(&cursor, lineage)) * CLUSTER;
         Self {
             shared,
             progress,
@@ -220,6 +295,11 @@ impl<'s> Run<'s> {
         for (layer, error) in &lineage.unreadable {
             if self.cursor.done.insert(*layer) {
                 self.cannot_open(*layer, error);
+            }
+        }
+        for layer in &lineage.missing {
+            if self.cursor.done.insert(*layer) {
+                self.found(*layer, None, ScrubFindingKind::Missing);
             }
         }
         for header in lineage.in_order() {
@@ -417,24 +497,9 @@ impl<'s> Run<'s> {
     fn finish(mut self) -> Result<ScrubReport, StoreError> {
         let lineage = Lineage::look(self.shared)?;
         self.cursor.findings.retain(|found| lineage.has(found.layer));
-        let layers = bytes(self.cursor.done.len());
-        let own = self.cursor.findings.iter().filter(|found| !found.earlier);
-        let findings = own.map(|found| ScrubFinding {
-            layer: found.layer,
-            offset: found.cluster.map(|cluster| ByteOffset::new(cluster * CLUSTER)),
-            kind: found.kind,
-            affects: lineage.affected_by(self.shared, found.layer),
-        });
-        let report = ScrubReport {
-            layers,
-            unhashed: self.unhashed,
-            clusters: self.cursor.clusters,
-            bytes: ByteLength::new(self.cursor.clusters * CLUSTER),
-            findings: findings.collect(),
-        };
+        let report = report_of(self.shared, &lineage, &self.cursor, self.unhashed);
         self.cursor.finished = true;
         self.cursor.at = None;
-        self.cursor.done = BTreeSet::new();
         self.save();
         Ok(report)
     }

@@ -40,7 +40,7 @@ pub(crate) struct Cursor {
     pub(crate) clusters: u64,
     /// The layer in work and its first cluster that was not compared.
     pub(crate) at: Option<(LayerId, u64)>,
-    /// Layers that were looked at.
+    /// Layers that were looked at, also of a run that came to its end.
     pub(crate) done: BTreeSet<LayerId>,
     pub(crate) findings: Vec<Found>,
 }

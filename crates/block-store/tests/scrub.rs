@@ -14,12 +14,13 @@ use std::{
         atomic::{AtomicBool, AtomicU64, Ordering},
         mpsc,
     },
+    time::SystemTime,
 };
 
 use block_device::{BlockDevice, ByteLength, ByteOffset, DeviceError, DiskId, Durability};
 use block_store::{
-    CommitError, DiskHandle, FileStorage, LayerId, LayerKind, LayerLabel, Progress, Scrub,
-    ScrubFinding, ScrubFindingKind, ScrubReport, Store, StoreError,
+    CommitError, DiskHandle, FileStorage, LayerId, LayerKind, LayerLabel, Progress, RequestId,
+    Reset, Scrub, ScrubFinding, ScrubFindingKind, ScrubReport, Store, StoreError,
 };
 use tempfile::TempDir;
 
@@ -163,9 +164,9 @@ fn any_flipped_byte_of_a_sealed_layer_is_found_and_named() {
         let own = findings.iter().find(|found| found.layer == layer);
         let own = own.unwrap_or_else(|| panic!("round {round}: {offset} of {layer} went unseen"));
         assert_eq!((own.offset, own.kind), (at, ScrubFindingKind::Content), "round {round}");
-        assert!(own.affects.contains(&"disk:d-1".to_owned()), "{own:?}");
-        assert!(own.affects.contains(&"snapshot:s-upper".to_owned()), "{own:?}");
-        assert_eq!(own.affects.contains(&"snapshot:s-lower".to_owned()), layer == lower);
+        assert!(own.affects().contains(&"disk:d-1".to_owned()), "{own:?}");
+        assert!(own.affects().contains(&"snapshot:s-upper".to_owned()), "{own:?}");
+        assert_eq!(own.affects().contains(&"snapshot:s-lower".to_owned()), layer == lower);
         // The upper layer reads through the lower one where it has the cluster in part.
         assert!(findings.iter().all(|found| found.offset == at), "round {round}: {findings:?}");
         flip(&place.file(layer, "data"), offset, mask);
@@ -483,4 +484,57 @@ fn a_layer_nobody_names_is_scrubbed_and_kept() {
     assert_eq!((own(lower), own(upper)), (0, 1));
     place.store().wait_for_background();
     assert!(place.file(lower, "data").exists() && place.file(upper, "data").exists());
+}
+
+#[test]
+fn a_layer_that_is_gone_is_told_with_all_that_need_it() {
+    let mut place = Place::new();
+    let (id, lower, upper) = two_layers(&place);
+    let other = place.disk("d-2", 4 * MIB, None);
+    write(&place.open(&other), 0, &[0x33; 4096]);
+    let alone = place.snapshot(&other, "s-alone");
+    let (request_id, time) = (RequestId::from_bytes([1; 16]), SystemTime::now());
+    let order = Reset { disk: other, base: None, request_id, time };
+    place.store().reset(&[order]).remove(0).unwrap();
+    for gone in [lower, alone] {
+        std::fs::remove_dir_all(place.file(gone, "data").parent().unwrap()).unwrap();
+    }
+    place.restart_naming([lower, upper, alone]);
+    let report = place.scrub();
+    let of = |layer| report.findings.iter().find(|found| found.layer == layer).unwrap();
+    assert_eq!((of(lower).kind, of(lower).offset), (ScrubFindingKind::Missing, None));
+    assert_eq!(of(lower).affects(), [format!("disk:{id}"), "snapshot:s-upper".into()]);
+    assert_eq!(of(lower).standing, [lower, upper].into());
+    assert_eq!(of(upper).kind, ScrubFindingKind::Layer, "what stands on it cannot be opened");
+    assert_eq!(of(alone).kind, ScrubFindingKind::Missing, "only the catalog knows of it");
+    assert_eq!(report.findings.len(), 3, "{report:?}");
+    // Who has no catalog finds what headers and disks tell.
+    place.restart_naming([upper]);
+    let kinds: Vec<_> = place.scrub().findings.iter().map(|found| found.kind).collect();
+    assert_eq!(kinds, [ScrubFindingKind::Missing, ScrubFindingKind::Layer]);
+    place.restart_naming([upper]);
+    let last = place.store().last_scrub().unwrap().unwrap();
+    assert!(last.is_finished);
+    assert_eq!(last.report.findings, place.scrub().findings, "the same over a restart");
+}
+
+#[test]
+fn the_last_scrub_is_known_over_a_restart_whether_it_ended_or_not() {
+    let mut place = Place::new();
+    let (_, lower, upper) = two_layers(&place);
+    assert!(place.store().last_scrub().unwrap().is_none());
+    flip(&place.file(lower, "data"), 0, 1);
+    let (seen, cancel) = (AtomicU64::new(0), AtomicBool::new(false));
+    let stop = Stop { after: MIB, kill: false, seen, cancel };
+    assert!(matches!(place.store().scrub(&FAST, &stop), Err(StoreError::Cancelled)));
+    place.restart_naming([lower, upper]);
+    let cut = place.store().last_scrub().unwrap().unwrap();
+    assert!(!cut.is_finished && cut.done > ByteLength::ZERO && cut.done < cut.total, "{cut:?}");
+    assert_eq!(cut.report.findings.len(), 1, "{cut:?}");
+    let report = place.scrub();
+    place.restart_naming([lower, upper]);
+    let last = place.store().last_scrub().unwrap().unwrap();
+    assert!(last.is_finished && last.done == last.total);
+    assert_eq!((last.report.layers, last.report.clusters), (2, report.clusters));
+    assert_eq!(last.report.findings, report.findings);
 }

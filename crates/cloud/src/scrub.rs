@@ -1,10 +1,12 @@
 //! The scrub of the store, run in the background when the operator asks for it.
 //!
 //! What must always hold: one runs at a time; it ends early when it is cancelled or the cloud
-//! closes, and the next goes on there; what the last one found can be asked for until the next.
+//! closes, and the next goes on there; what the last one found can be asked for until the next,
+//! over a restart too, and under the names that the catalog has now.
 //! Left to others: reading and comparing (`block-store`).
 
 use std::{
+    collections::BTreeSet,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc,
@@ -14,22 +16,22 @@ use std::{
 };
 
 use block_device::ByteLength;
-use block_store::{Progress, Scrub, ScrubReport, Store, StoreError};
+use block_store::{LastScrub, LayerId, Progress, Scrub, ScrubReport, Store, StoreError};
 use parking_lot::Mutex;
 
-use crate::{Caller, Cloud, CloudError};
+use crate::{Caller, Cloud, CloudError, cloud::layer_name, world::World};
 
 /// Where the scrub is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ScrubStatus {
-    /// None ran since the daemon started.
+    /// None is known.
     #[default]
     Idle,
     /// It reads.
     Running,
     /// It came to its end.
     Finished,
-    /// It was asked to stop; the next goes on there.
+    /// It was asked to stop, or the daemon ended; the next goes on there.
     Cancelled,
     /// It could not go on.
     Failed,
@@ -44,7 +46,7 @@ pub struct ScrubView {
     pub done: ByteLength,
     /// Bytes there are to compare.
     pub total: ByteLength,
-    /// What the last one did and found, once it is finished.
+    /// What the last one did and found, once it is finished or cut short.
     pub report: Option<ScrubReport>,
     /// Why it failed, if it did.
     pub error: String,
@@ -95,7 +97,26 @@ impl Cloud {
     /// How far the scrub is, and what the last one found.
     pub fn scrub(&self, caller: &Caller) -> Result<ScrubView, CloudError> {
         caller.must_be_operator("scrub --status")?;
-        Ok(self.inner.scrub.watched.view.lock().clone())
+        let mut view = self.inner.scrub.watched.view.lock().clone();
+        // Of one that was cut short only the cursor knows what it found.
+        if matches!(view.status, ScrubStatus::Idle | ScrubStatus::Cancelled)
+            && let Some(last) = self.inner.store.last_scrub()?
+        {
+            view.take(last);
+        }
+        if let Some(report) = &mut view.report {
+            self.name(report);
+        }
+        Ok(view)
+    }
+
+    /// Gives what was found the names that the catalog has: a layer's header knows only whom it was
+    /// made for, and that of a layer that is gone knows nothing.
+    fn name(&self, report: &mut ScrubReport) {
+        let world = self.world();
+        for finding in &mut report.findings {
+            finding.labels = world.names_of(&finding.standing);
+        }
     }
 
     /// Stops the scrub, if one runs; answers once it ended.
@@ -103,6 +124,26 @@ impl Cloud {
         caller.must_be_operator("scrub --cancel")?;
         self.inner.scrub.stop();
         self.scrub(caller)
+    }
+}
+
+impl ScrubView {
+    fn take(&mut self, last: LastScrub) {
+        let LastScrub { is_finished, done, total, report } = last;
+        let status = if is_finished { ScrubStatus::Finished } else { ScrubStatus::Cancelled };
+        *self = Self { status, done, total, report: Some(report), error: String::new() };
+    }
+}
+
+impl World {
+    /// The images and snapshots that these layers are, as `kind:id`.
+    fn names_of(&self, layers: &BTreeSet<LayerId>) -> Vec<String> {
+        let is_meant =
+            |layer: Option<_>| layer.is_some_and(|layer| layers.contains(&layer_name(layer)));
+        let images = self.images.values().filter(|image| is_meant(image.layer));
+        let images = images.map(|image| format!("image:{}", image.id));
+        let snapshots = self.snapshots.values().filter(|snapshot| is_meant(snapshot.layer));
+        images.chain(snapshots.map(|snapshot| format!("snapshot:{}", snapshot.id))).collect()
     }
 }
 

@@ -34,7 +34,7 @@ const POLL: Duration = Duration::from_millis(100);
 pub(crate) fn run(places: &Places, common: &Common, args: &ScrubArgs) -> Result<Report, Failure> {
     match Control::of(places) {
         Ok(control) if args.status => Ok(status(control.call("ShowScrub", &Parameters::new())?)),
-        Ok(control) if args.cancel => Ok(status(control.call("CancelScrub", &Parameters::new())?)),
+        Ok(control) if args.cancel => cancel(&control),
         Ok(control) => by_the_daemon(&control, common, args),
         Err(failure) if failure.code != "NoDaemon" => Err(failure),
         Err(failure) if args.status || args.cancel || args.background => Err(failure),
@@ -77,13 +77,39 @@ fn status(mut view: Value) -> Report {
         "Running" => format!("running: {} of {}", size("BytesDone"), size("BytesTotal")),
         "Finished" => return result(of_the_daemon(&view)),
         "Failed" => format!("failed: {}", text(&view, "ErrorMessage")),
-        "Cancelled" => "stopped; the next scrub goes on from there".into(),
-        _ => "no scrub ran since the daemon started".into(),
+        "Cancelled" => return cut_short(&view, true),
+        _ => "no scrub is known; `reinit scrub` starts one".into(),
     };
     if let Some(fields) = view.as_object_mut() {
         fields.remove("RequestId");
     }
     Report::done(view, vec![state], told)
+}
+
+fn cancel(control: &Control) -> Result<Report, Failure> {
+    let view = control.call("CancelScrub", &Parameters::new())?;
+    let was_running = text(&view, "Status") == "Cancelled";
+    Ok(if was_running { cut_short(&view, false) } else { status(view) })
+}
+
+/// What a scrub that did not come to its end found so far. For who stopped it just now that is no
+/// failure: it did what it was asked.
+fn cut_short(view: &Value, damage_fails: bool) -> Report {
+    let size = |field: &str| Size::new(view[field].as_u64().unwrap_or(0)).to_string();
+    let mut document = of_the_daemon(view);
+    for field in ["Status", "BytesDone", "BytesTotal"] {
+        document[field] = view[field].clone();
+    }
+    let findings = document["Findings"].as_array().cloned().unwrap_or_default();
+    let (done, total, count) = (size("BytesDone"), size("BytesTotal"), findings.len());
+    let told = format!(
+        "stopped after {done} of {total}, damage found in {count} places; the next scrub goes on from there"
+    );
+    if findings.is_empty() || !damage_fails {
+        return Report::done(document, vec!["Cancelled".into()], told);
+    }
+    output::note(&format!("reinit: {told}"));
+    table(document, &findings)
 }
 
 /// The document, from the daemon's answer.
@@ -136,7 +162,7 @@ fn of_the_store(report: &ScrubReport) -> Value {
             "LayerId": found.layer.to_string(),
             "Offset": found.offset.map(|offset| offset.get()),
             "Kind": found.kind.name(),
-            "Affects": found.affects,
+            "Affects": found.affects(),
         })
     };
     json!({
@@ -164,6 +190,10 @@ fn result(document: Value) -> Report {
         "reinit: the scrub found damage in {} places; restore what stands on it from a backup",
         findings.len()
     ));
+    table(document, &findings)
+}
+
+fn table(document: Value, findings: &[Value]) -> Report {
     let rows = findings.iter().map(row).collect();
     Report::list(document, &["LAYER", "OFFSET", "KIND", "AFFECTS"], rows).failing()
 }

@@ -61,7 +61,7 @@ fn finding(finding: &ScrubFinding) -> Tree {
     let mut fields = vec![
         ("LayerId", finding.layer.to_string().into()),
         ("Kind", finding.kind.name().into()),
-        ("Affects", Tree::texts("Resource", finding.affects.iter())),
+        ("Affects", Tree::texts("Resource", finding.affects().iter())),
     ];
     fields.extend(finding.offset.map(|offset| ("Offset", offset.get().into())));
     Tree::Object(fields)
