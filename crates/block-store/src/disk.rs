@@ -152,7 +152,7 @@ impl Disk {
         if let Some(layer) = record.head {
             match Head::open(&*shared.storage, layer, record.epoch)? {
                 OpenedHead::Open(opened) => {
-                    self.check_head(&opened, record)?;
+                    self.check_head(shared, &opened, record)?;
                     let _ = head.set(Arc::from(opened));
                 }
                 // A snapshot sealed it and ended before the ledger moved on.
@@ -169,7 +169,12 @@ impl Disk {
         Ok(DiskLayers { base, head })
     }
 
-    fn check_head(&self, head: &Head, record: &DiskRecord) -> Result<(), StoreError> {
+    fn check_head(
+        &self,
+        shared: &Shared,
+        head: &Head,
+        record: &DiskRecord,
+    ) -> Result<(), StoreError> {
         let header = head.header();
         let wrong = |detail: String| {
             Err(StoreError::damaged(
@@ -179,6 +184,11 @@ impl Disk {
         };
         if header.disk.as_ref() != Some(&self.id) {
             return wrong("it belongs to another disk".into());
+        }
+        // It was sealed before it got the name, so the copy of its header that said so is lost.
+        // Writing to it would change the snapshot.
+        if shared.names.is_named(head.layer()) {
+            return wrong("a snapshot is this layer, which its header does not say".into());
         }
         if header.epoch > record.epoch {
             return wrong(format!(

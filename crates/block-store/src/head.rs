@@ -342,6 +342,15 @@ impl Head {
         self.store_header(&mut stored, header)
     }
 
+    /// Makes both copies of the header whole. What cannot be made so takes no more writes: a later
+    /// change of the header would go over the only copy there is.
+    pub(crate) fn mend_header(&self) -> Result<(), StoreError> {
+        let mended = self.header.lock().mend(&*self.files.map);
+        mended.inspect_err(|error| {
+            self.poison("mending its header", io::Error::other(error.to_string()));
+        })
+    }
+
     fn store_header(&self, stored: &mut StoredHeader, header: Header) -> Result<(), StoreError> {
         stored.write(&*self.files.map, header)?;
         self.map.sync().map_err(|error| self.poison("syncing its header", error))

@@ -181,6 +181,25 @@ impl StoredHeader {
         Ok(newest)
     }
 
+    /// Makes both copies whole, if one could not be believed when they were read: the header goes
+    /// over it as it is, is synced and read back. A place that lost a copy once may lose the next.
+    pub(crate) fn mend(&mut self, file: &dyn StorageFile) -> Result<(), StoreError> {
+        if self.is_whole {
+            return Ok(());
+        }
+        self.write(file, self.header.clone())?;
+        let layer = self.header.layer;
+        let synced = file.sync_data().and_then(|()| file.drop_cache());
+        synced.map_err(StoreError::io(format!("mending the header of layer {layer}")))?;
+        let held = Self::read(file, layer)?;
+        if !held.is_whole || held.copy_sequence != self.copy_sequence {
+            let detail = "the place of a damaged copy does not hold what was written there";
+            return Err(StoreError::damaged(format!("the header of layer {layer}"), detail));
+        }
+        self.is_whole = true;
+        Ok(())
+    }
+
     /// Writes a changed header over the older copy; the caller syncs, and until then does not
     /// rely on it.
     pub(crate) fn write(

@@ -84,8 +84,12 @@ impl Store {
     /// a disk half made is undone, one half deleted is deleted.
     pub fn settle_alone(&self) -> Result<Settled, StoreError> {
         let (shared, mut layers) = (self.shared(), HashSet::new());
+        let (heads, _) = used_by_disks(shared);
         for layer in shared.layer_ids()? {
-            if marks(shared, layer)?.is_empty() {
+            // A head is nobody's name for anything, unless a snapshot was cut short.
+            let is_head =
+                heads.contains(&layer) && worker::sealed_header(&*shared.storage, layer).is_none();
+            if !is_head && marks(shared, layer)?.is_empty() {
                 layers.insert(layer);
             }
         }

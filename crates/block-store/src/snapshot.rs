@@ -2,6 +2,9 @@
 //!
 //! A head that holds nothing of the present epoch is not sealed: the base says it all.
 //!
+//! A header that lost a copy is mended first, beside the running I/O: the copy that says *sealed* then
+//! goes to the place that was good all along, not to the one that already lost a copy.
+//!
 //! Order: hold I/O -> flush -> mark the head sealed (synced) -> I/O goes on -> the catalog's
 //! commit -> the ledger moves on to the sealed base.
 //!
@@ -44,6 +47,9 @@ impl Store {
         disk.ensure_open(shared)?;
         // Looked at beside the running I/O; only what seems untouched is looked at again alone.
         let untouched = disk.state.read().is_untouched()?;
+        if let (false, Some(head)) = (untouched, disk.state.read().head()) {
+            head.mend_header()?;
+        }
         let layer = {
             let mut state = disk.state.write();
             let untouched = untouched && state.is_untouched()?;
