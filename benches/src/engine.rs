@@ -1,12 +1,14 @@
 //! A store of its own for a question, driven through the public API of `block-store`.
 
 use std::{
+    fs::{self, File},
     sync::Arc,
     time::{Instant, SystemTime},
 };
 
 use block_device::{ByteLength, DiskId};
 use block_store::{DiskHandle, FileStorage, RequestId, Reset, Store};
+use rustix::fs::Advice;
 use tempfile::TempDir;
 
 use crate::filesystem::{self, Place};
@@ -59,6 +61,16 @@ impl Engine {
         let id: DiskId = name.parse()?;
         self.store.create_disk(&id, ByteLength::new(size), None)?.publish()?;
         Ok(id)
+    }
+
+    /// Lets go of what is cached of the layers' data, so that reads ask the device.
+    pub fn drop_cached_data(&self) -> anyhow::Result<()> {
+        for layer in fs::read_dir(self.folder.path().join("layers"))? {
+            let data = File::open(layer?.path().join("data"))?;
+            data.sync_all()?;
+            rustix::fs::fadvise(&data, 0, None, Advice::DontNeed)?;
+        }
+        Ok(())
     }
 
     /// Opens a disk.

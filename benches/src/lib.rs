@@ -15,6 +15,8 @@
 //! | [`questions::http_reset`] | a signed `ReInitDisk` over HTTP | the engine alone |
 //! | [`questions::mass_reset`] | 1 000 disks at once | the budget |
 //! | [`questions::import`] | import with hashing | `qemu-img convert -O raw` |
+//! | [`questions::depth`] | reads and opening of a disk on 200 snapshots | the same on one; the budget |
+//! | [`questions::reclaim`] | reads beside a reclaim | the same reads without; the budget |
 //! | [`questions::start`] | a daemon with 1 000 disks of 1 TiB | the budget |
 //!
 //! Left to others: the cost of single steps (`benches/*.rs`, by criterion).

@@ -1,16 +1,19 @@
-//! Measured values of one thing: their median, their quartiles, and how people read them.
+//! Measured values of one thing: their median, their quartiles, their slowest hundredth, and how people
+//! read them.
 
 use std::fmt;
 
 /// What a value is a number of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unit {
-    /// Seconds, printed as ms or s.
+    /// Seconds, printed as us, ms or s.
     Seconds,
     /// How many a second.
     PerSecond,
     /// MiB.
     Mebibytes,
+    /// MiB a second.
+    MebibytesPerSecond,
 }
 
 impl Unit {
@@ -24,9 +27,11 @@ impl Unit {
         let (factor, digits, suffix) = match self {
             Self::Seconds if value.abs() >= 1.0 => (1.0, 2, " s"),
             Self::Seconds if value.abs() >= 0.01 => (1e3, 1, " ms"),
-            Self::Seconds => (1e3, 3, " ms"),
+            Self::Seconds if value.abs() >= 1e-4 => (1e3, 3, " ms"),
+            Self::Seconds => (1e6, 2, " us"),
             Self::PerSecond => (1.0, 0, "/s"),
             Self::Mebibytes => (1.0, 1, " MiB"),
+            Self::MebibytesPerSecond => (1.0, 0, " MiB/s"),
         };
         Scale { factor, digits, suffix }
     }
@@ -67,12 +72,17 @@ impl Samples {
 
     /// Half of the values are below.
     pub fn median(&self) -> f64 {
-        self.quantile(2)
+        self.quantile(2, 4)
     }
 
     /// A quarter of the values are below the first, three quarters below the second.
     pub fn quartiles(&self) -> (f64, f64) {
-        (self.quantile(1), self.quantile(3))
+        (self.quantile(1, 4), self.quantile(3, 4))
+    }
+
+    /// One value in a hundred is above.
+    pub fn p99(&self) -> f64 {
+        self.quantile(99, 100)
     }
 
     /// The median with the quartiles.
@@ -84,15 +94,16 @@ impl Samples {
         format!("{} [{} to {}]", scale.show(self.median()), scale.bare(low), scale.bare(high))
     }
 
-    /// So many quarters of the values are below; between two values it is interpolated.
-    fn quantile(&self, quarters: usize) -> f64 {
+    /// So many parts of the values are below; between two values it is interpolated.
+    fn quantile(&self, parts: usize, of: usize) -> f64 {
         let mut sorted = self.0.clone();
         sorted.sort_by(f64::total_cmp);
         let Some(steps) = sorted.len().checked_sub(1) else { return f64::NAN };
-        let (place, rest) = (steps * quarters / 4, steps * quarters % 4);
+        let (place, rest) = (steps * parts / of, steps * parts % of);
         let below = sorted[place];
         let above = sorted[(place + 1).min(steps)];
-        below + (above - below) * [0.0, 0.25, 0.5, 0.75][rest]
+        let small = |number| u8::try_from(number).map_or(f64::NAN, f64::from);
+        below + (above - below) * small(rest) / small(of)
     }
 }
 
@@ -119,11 +130,15 @@ mod tests {
         let even: Samples = [1.0, 2.0, 3.0, 4.0].into_iter().collect();
         assert_eq!((even.median(), even.quartiles()), (2.5, (1.75, 3.25)));
         assert!(Samples::default().median().is_nan());
+        let hundred: Samples = (0..=100).rev().map(f64::from).collect();
+        assert_eq!(hundred.p99(), 99.0);
+        assert_eq!(even.p99(), 3.97);
     }
 
     #[test]
     fn values_are_read_with_three_digits() {
         assert_eq!(Unit::Seconds.show(0.000_312_4), "0.312 ms");
+        assert_eq!(Unit::Seconds.show(0.000_001_5), "1.50 us");
         assert_eq!(Unit::Seconds.show(0.0812), "81.2 ms");
         assert_eq!(Unit::Seconds.show(2.5), "2.50 s");
         let spread: Samples = [0.9, 1.0, 1.1].into_iter().collect();

@@ -9,6 +9,7 @@ pub mod http_reset;
 pub mod import;
 pub mod live_reset;
 pub mod mass_reset;
+pub mod reclaim;
 pub mod start;
 
 use std::path::PathBuf;
@@ -53,13 +54,14 @@ pub struct Question {
 }
 
 /// All of them, in the order of the table.
-pub const ALL: [Question; 7] = [
+pub const ALL: [Question; 8] = [
     Question { name: "engine_reset", ask: engine_reset::ask },
     Question { name: "live_reset", ask: live_reset::ask },
     Question { name: "http_reset", ask: http_reset::ask },
     Question { name: "mass_reset", ask: mass_reset::ask },
     Question { name: "import", ask: import::ask },
     Question { name: "depth", ask: depth::ask },
+    Question { name: "reclaim", ask: reclaim::ask },
     Question { name: "start", ask: start::ask },
 ];
 
