@@ -3,7 +3,7 @@
 //! One disk is written all over and reset, which leaves everything stale: in one piece, or, when the
 //! next user wrote a block of each cluster again, in runs between what counts. Then it goes in
 //! slices: in one a reader reads 4 KiB at random, one read after another, in the next it does the
-//! same beside the walk, which is stopped at the end of the slice. The slices go on until nothing is
+//! same beside the walk, which is held at the end of the slice. The slices go on until nothing is
 //! stale any more, or for as many as are told. What the reader reads is in the page cache, or
 //! nothing of it is when a slice begins. The reader is on another disk of the same store, or on the
 //! same disk and so in the same file.
@@ -12,7 +12,7 @@ use std::{
     fmt,
     ops::Range,
     sync::{
-        Arc,
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     thread,
@@ -37,9 +37,6 @@ use crate::{
 const AT_MOST: f64 = 1.2;
 /// The fewest MiB a second where nobody uses the disk.
 const IDLE_AT_LEAST: f64 = 50.0;
-/// A slice with fewer reads has no slowest hundredth.
-const FEWEST_READS: usize = 100;
-
 /// How what is stale lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Layout {
@@ -120,22 +117,27 @@ struct Bench<'p> {
 impl<'p> Bench<'p> {
     fn new(place: &'p Place, sizes: Sizes) -> anyhow::Result<Self> {
         let engine = Engine::on(place)?;
-        let stale = engine.disk("d-stale", sizes.read + sizes.stale)?;
-        let other = engine.disk("d-other", sizes.read)?;
-        write(&*engine.open(&other)?, 0..sizes.read)?;
-        Ok(Self { place, engine, sizes, stale, other })
+        let stale = engine.disk("d-stale", sizes.stale + sizes.read)?;
+        let other = engine.disk("d-other", sizes.stale + sizes.read)?;
+        let bench = Self { place, engine, sizes, stale, other };
+        write(&*bench.engine.open(&bench.other)?, bench.read_range())?;
+        Ok(bench)
     }
 
-    /// Writes a stretch of the disk and makes it stale; what readers go over counts afterwards.
+    /// What readers go over, of either disk.
+    fn read_range(&self) -> Range<u64> {
+        self.sizes.stale..self.sizes.stale + self.sizes.read
+    }
+
+    /// Writes the beginning of the disk and makes it stale; what readers go over counts afterwards.
     fn make_stale(&self, layout: Layout, length: u64) -> anyhow::Result<()> {
-        let read = self.sizes.read;
-        write(&*self.engine.open(&self.stale)?, read..read + length)?;
+        write(&*self.engine.open(&self.stale)?, 0..length)?;
         self.place.settle()?;
         self.engine.reset(&self.stale)?;
         let disk = self.engine.open(&self.stale)?;
-        write(&*disk, 0..read)?;
+        write(&*disk, self.read_range())?;
         if layout == Layout::Runs {
-            for cluster in (read..read + length).step_by(usize::try_from(CLUSTER)?) {
+            for cluster in (0..length).step_by(usize::try_from(CLUSTER)?) {
                 disk.write_at(&[7; 4096], ByteOffset::new(cluster), Durability::Cached)?;
             }
         }
@@ -151,7 +153,7 @@ impl<'p> Bench<'p> {
             let begun = Instant::now();
             let freed = self.walk(&())?.freed;
             if round > 0 {
-                rates.add(mebibytes(freed)? / begun.elapsed().as_secs_f64());
+                rates.add(mebibytes(freed.get())? / begun.elapsed().as_secs_f64());
             }
         }
         let budget = Some(Budget::AtLeast(IDLE_AT_LEAST));
@@ -165,38 +167,47 @@ impl<'p> Bench<'p> {
     /// Slices without and with the walk in turn, with a warm cache and with a cold one.
     fn beside(&self, reader: &DiskId, layout: Layout) -> anyhow::Result<[Slices; 2]> {
         self.make_stale(layout, self.sizes.stale)?;
-        let mut reads = Reads::new(self.engine.open(reader)?, self.sizes.read);
+        let mut reads = Reads::new(self.engine.open(reader)?, self.read_range());
+        let gate = Gate::default();
+        thread::scope(|scope| {
+            let walk = scope.spawn(|| {
+                let done = self.walk(&gate);
+                gate.end();
+                done
+            });
+            let slices = self.slices(&mut reads, &gate);
+            gate.cancel();
+            walk.join().map_err(|_| anyhow::anyhow!("the walk panicked"))??;
+            slices
+        })
+    }
+
+    fn slices(&self, reads: &mut Reads, gate: &Gate) -> anyhow::Result<[Slices; 2]> {
         let mut slices = [Slices::default(), Slices::default()];
         let both = [Cache::Warm, Cache::Cold];
         for number in 0..2 * self.sizes.most {
             let (side, walk_first) = (number % 2, number % 4 >= 2);
-            if self.pair(&mut reads, both[side], walk_first, &mut slices[side])? {
+            let cache = both[side];
+            gate.hold();
+            let before = if walk_first { None } else { Some(self.slice(reads, cache)?) };
+            let stale = self.stale_bytes()?;
+            self.prepare(reads, cache)?;
+            gate.open();
+            let with = reads.go_on(self.sizes.slice, &gate.has_ended)?;
+            gate.hold();
+            let freed = stale.saturating_sub(self.stale_bytes()?);
+            let without = before.map_or_else(|| self.slice(reads, cache), Ok)?;
+            let is_whole = with.took >= self.sizes.slice;
+            slices[side].add(is_whole.then_some((&without, &with)), freed, with.took);
+            if gate.has_ended.load(Ordering::Relaxed) {
                 break;
             }
         }
         Ok(slices)
     }
 
-    /// One slice without the walk and one with it; whether nothing is stale any more.
-    fn pair(
-        &self,
-        reads: &mut Reads,
-        cache: Cache,
-        walk_first: bool,
-        slices: &mut Slices,
-    ) -> anyhow::Result<bool> {
-        let mut without = None;
-        if !walk_first {
-            without = Some(self.slice(reads, cache)?);
-        }
-        self.prepare(reads, cache)?;
-        let (with, freed, is_complete) = self.slice_with_walk(reads)?;
-        let without = match without {
-            Some(slice) => slice,
-            None => self.slice(reads, cache)?,
-        };
-        slices.add(&without, &with, freed);
-        Ok(is_complete)
+    fn stale_bytes(&self) -> anyhow::Result<u64> {
+        Ok(self.engine.store().measure(&self.stale)?.stale.get())
     }
 
     fn prepare(&self, reads: &mut Reads, cache: Cache) -> anyhow::Result<()> {
@@ -210,39 +221,76 @@ impl<'p> Bench<'p> {
         self.prepare(reads, cache)?;
         reads.go_on(self.sizes.slice, &AtomicBool::new(false))
     }
+}
 
-    /// The slice, what was given back in it, and whether that was the last of it.
-    fn slice_with_walk(&self, reads: &mut Reads) -> anyhow::Result<(Slice, ByteLength, bool)> {
-        let (is_over, has_ended) = (AtomicBool::new(false), AtomicBool::new(false));
-        thread::scope(|scope| {
-            let walk = scope.spawn(|| {
-                let done = self.walk(&Until(&is_over));
-                has_ended.store(true, Ordering::Relaxed);
-                done
-            });
-            let slice = reads.go_on(self.sizes.slice, &has_ended);
-            is_over.store(true, Ordering::Relaxed);
-            let done = walk.join().map_err(|_| anyhow::anyhow!("the walk panicked"))??;
-            Ok((slice?, done.freed, done.is_complete))
-        })
+/// Holds a walk between two steps.
+#[derive(Default)]
+struct Gate {
+    state: Mutex<GateState>,
+    changed: Condvar,
+    has_ended: AtomicBool,
+    is_cancelled: AtomicBool,
+}
+
+#[derive(Default)]
+struct GateState {
+    is_open: bool,
+    /// The walk stands before the closed gate.
+    is_held: bool,
+}
+
+impl Gate {
+    fn open(&self) {
+        self.state().is_open = true;
+        self.changed.notify_all();
+    }
+
+    /// Closes the gate, and waits until the walk stands there or came to its end.
+    fn hold(&self) {
+        let mut state = self.state();
+        state.is_open = false;
+        while !state.is_held && !self.has_ended.load(Ordering::Relaxed) {
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn cancel(&self) {
+        self.is_cancelled.store(true, Ordering::Relaxed);
+        self.open();
+    }
+
+    /// The walk came to its end.
+    fn end(&self) {
+        let _state = self.state();
+        self.has_ended.store(true, Ordering::Relaxed);
+        self.changed.notify_all();
+    }
+
+    fn state(&self) -> MutexGuard<'_, GateState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Lets a walk go on until the flag is set.
-struct Until<'f>(&'f AtomicBool);
-
-impl Progress for Until<'_> {
-    fn advanced(&self, _: ByteLength, _: ByteLength) {}
+impl Progress for Gate {
+    fn advanced(&self, _: ByteLength, _: ByteLength) {
+        let mut state = self.state();
+        while !state.is_open {
+            state.is_held = true;
+            self.changed.notify_all();
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        state.is_held = false;
+    }
 
     fn cancelled(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        self.is_cancelled.load(Ordering::Relaxed)
     }
 }
 
 /// A reader of 4 KiB at random places.
 struct Reads {
     disk: Arc<DiskHandle>,
-    size: u64,
+    range: Range<u64>,
     random: Random,
     block: Vec<u8>,
 }
@@ -254,13 +302,14 @@ struct Slice {
 }
 
 impl Reads {
-    fn new(disk: Arc<DiskHandle>, size: u64) -> Self {
-        Self { disk, size, random: Random::new(1), block: vec![0; 4096] }
+    fn new(disk: Arc<DiskHandle>, range: Range<u64>) -> Self {
+        Self { disk, range, random: Random::new(1), block: vec![0; 4096] }
     }
 
     /// Reads everything once, so that it is cached.
     fn touch_all(&mut self) -> anyhow::Result<()> {
-        (0..self.size)
+        self.range
+            .clone()
             .step_by(4096)
             .try_for_each(|place| Ok(self.disk.read_at(&mut self.block, ByteOffset::new(place))?))
     }
@@ -269,8 +318,9 @@ impl Reads {
     fn go_on(&mut self, time: Duration, is_over: &AtomicBool) -> anyhow::Result<Slice> {
         let (begun, mut reads) = (Instant::now(), Samples::default());
         let mut before = begun;
+        let Range { start, end } = self.range;
         while before - begun < time && !is_over.load(Ordering::Relaxed) {
-            let place = self.random.number() % (self.size / 4096) * 4096;
+            let place = start + self.random.number() % ((end - start) / 4096) * 4096;
             self.disk.read_at(&mut self.block, ByteOffset::new(place))?;
             let after = Instant::now();
             reads.add((after - before).as_secs_f64());
@@ -285,49 +335,53 @@ impl Reads {
 struct Slices {
     without: Samples,
     with: Samples,
-    freed: Vec<(ByteLength, Duration)>,
+    freed: Vec<(u64, Duration)>,
 }
 
 impl Slices {
-    /// A last slice that was over too soon says nothing.
-    fn add(&mut self, without: &Slice, with: &Slice, freed: ByteLength) {
-        if with.reads.values().len() >= FEWEST_READS {
+    /// A last slice that was over too soon has no slowest hundredth.
+    fn add(&mut self, reads: Option<(&Slice, &Slice)>, freed: u64, took: Duration) {
+        if let Some((without, with)) = reads {
             self.without.add(without.reads.p99());
             self.with.add(with.reads.p99());
-            self.freed.push((freed, with.took));
         }
+        self.freed.push((freed, took));
     }
 
-    /// Rows of what was measured, if anything was: a walk may be too short for its reader.
+    /// Rows of what was measured: a walk may be too short for its reader.
     fn findings(self, reader: &str, layout: Layout, sizes: Sizes) -> Findings {
         let Self { without, with, freed } = self;
-        if freed.is_empty() {
-            return Vec::new();
+        let (count, stale) = (with.values().len(), size_text(sizes.stale));
+        let mut found = Vec::new();
+        if count > 0 {
+            let case = format!("p99 of reads of {reader}, {stale} {layout}, {count} slices");
+            let peer = ("without", without);
+            let finding = Finding::Compared { ours: with, peer, at_most: Some(AT_MOST) };
+            found.push((case, finding));
         }
-        let (count, stale) = (freed.len(), size_text(sizes.stale));
-        let slow = format!("p99 of reads of {reader}, {stale} {layout}, {count} slices");
-        let rate = format!("given back {layout}, beside reads of {reader}");
-        let peer = ("without", without);
-        let compared = Finding::Compared { ours: with, peer, at_most: Some(AT_MOST) };
-        vec![(slow, compared), (rate, rate_of(&freed))]
+        if !freed.is_empty() {
+            let case = format!("given back {layout}, beside reads of {reader}");
+            found.push((case, rate_of(&freed)));
+        }
+        found
     }
 }
 
 /// A walk that stands still for a whole slice has stalled.
-fn rate_of(freed: &[(ByteLength, Duration)]) -> Finding {
-    let mut rates = Samples::default();
-    for (bytes, took) in freed {
-        match mebibytes(*bytes) {
-            Ok(mebibytes) if mebibytes > 0.0 => rates.add(mebibytes / took.as_secs_f64()),
-            Ok(_) => return Finding::Failed("it stood still for a whole slice".into()),
-            Err(error) => return Finding::Failed(error.to_string()),
+fn rate_of(freed: &[(u64, Duration)]) -> Finding {
+    let rate = |(bytes, took): &(u64, Duration)| Ok(mebibytes(*bytes)? / took.as_secs_f64());
+    let rates: anyhow::Result<Samples> = freed.iter().map(rate).collect();
+    match rates {
+        Ok(ours) if ours.values().iter().all(|rate| *rate > 0.0) => {
+            Finding::Measured { ours, unit: Unit::MebibytesPerSecond, budget: None }
         }
+        Ok(_) => Finding::Failed("it stood still for a whole slice".into()),
+        Err(error) => Finding::Failed(error.to_string()),
     }
-    Finding::Measured { ours: rates, unit: Unit::MebibytesPerSecond, budget: None }
 }
 
-fn mebibytes(bytes: ByteLength) -> anyhow::Result<f64> {
-    Ok(f64::from(u32::try_from(bytes.get() / 4096)?) / 256.0)
+fn mebibytes(bytes: u64) -> anyhow::Result<f64> {
+    Ok(f64::from(u32::try_from(bytes / 4096)?) / 256.0)
 }
 
 fn write(disk: &dyn BlockDevice, range: Range<u64>) -> anyhow::Result<()> {
