@@ -63,6 +63,7 @@ mod ledger;
 mod ledger_record;
 mod lifecycle;
 mod lineage;
+mod manners;
 mod map_sector;
 mod mapped_file;
 mod names;

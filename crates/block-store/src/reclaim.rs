@@ -12,7 +12,8 @@
 //!    is refused rather than believed with the blocks gone.
 //! 4. A writer waits for one punch at most, and so does a reset.
 //!
-//! Nothing of it is recorded: a walk that was cut short begins again. Left to others: when (`cloud`).
+//! Nothing of it is recorded: a walk that was cut short begins again. Left to others: when (`cloud`),
+//! how long to rest for whoever uses the store (`manners`).
 
 use std::{
     ops::Range,
@@ -28,6 +29,7 @@ use crate::{
     error::StoreError,
     geometry::{ClusterIndex, clusters_of},
     head::PIECE,
+    manners::{self, Manners},
     progress::Progress,
     sealed_layer::SealedLayer,
     store::{Shared, Store},
@@ -42,7 +44,8 @@ const LOOK_UP: Duration = Duration::from_millis(50);
 pub struct ReclaimPace {
     /// The most bytes a second; none is as fast as the disk's users allow.
     pub bytes_per_second: Option<u64>,
-    /// How long to rest after each punch while somebody uses the disk.
+    /// The longest rest between punches while somebody uses a disk of the store; it is shorter where
+    /// requests come so often that few of them meet a punch.
     pub rest_when_busy: Duration,
 }
 
@@ -84,7 +87,7 @@ impl Store {
             let _alone = disk.control.lock();
             disk.ensure_open(shared)?;
         }
-        let mut walk = Walk::new(&disk, pace, progress);
+        let mut walk = Walk::new(shared, &disk, pace, progress);
         let mut is_complete = walk.run(|from| step_in_head(shared, &disk, from))?;
         for layer in layers_below(&disk) {
             is_complete = is_complete && walk.run(|from| step_in_layer(&layer, from))?;
@@ -179,16 +182,28 @@ impl Step {
 
 /// A walk, its pace and who watches it.
 struct Walk<'w> {
+    shared: &'w Shared,
     disk: &'w Disk,
     pace: ReclaimPace,
+    manners: Manners,
+    /// Requests of the store, and when they were counted.
+    counted: (u64, Instant),
     progress: &'w dyn Progress,
     began: Instant,
     freed: u64,
 }
 
 impl<'w> Walk<'w> {
-    fn new(disk: &'w Disk, pace: ReclaimPace, progress: &'w dyn Progress) -> Self {
-        Self { disk, pace, progress, began: Instant::now(), freed: 0 }
+    fn new(
+        shared: &'w Shared,
+        disk: &'w Disk,
+        pace: ReclaimPace,
+        progress: &'w dyn Progress,
+    ) -> Self {
+        let (requests, began) = (requests(shared), Instant::now());
+        let manners = Manners::new(pace.rest_when_busy, requests, began);
+        let counted = (requests, began);
+        Self { shared, disk, pace, manners, counted, progress, began, freed: 0 }
     }
 
     /// Goes through one file; whether it came to the end.
@@ -201,47 +216,64 @@ impl<'w> Walk<'w> {
             if self.progress.cancelled() {
                 return Ok(false);
             }
-            let requests = self.requests();
+            let begun = Instant::now();
             let Some(step) = step(from)? else { return Ok(true) };
             from = step.next;
             self.freed += step.freed;
             // Relaxed: a size for a display.
             let size = self.disk.size.load(Ordering::Relaxed);
             self.progress.advanced(ByteLength::new(from.min(size)), ByteLength::new(size));
-            if step.freed > 0 && !self.rest(requests) {
-                return Ok(false);
+            if step.freed > 0 {
+                self.manners.punched(begun.elapsed());
+                if !self.rest() {
+                    return Ok(false);
+                }
             }
         }
     }
 
-    /// Relaxed: a request that is seen late makes one rest later.
-    fn requests(&self) -> u64 {
-        self.disk.requests.load(Ordering::Relaxed)
-    }
-
-    /// Waits until the next punch is due; whether to go on. While the disk is in use that is never
-    /// at once, but it comes: on a full file system its users wait for the space.
-    fn rest(&self, requests_before: u64) -> bool {
-        let mut due = Instant::now();
-        if let Some(rate) = self.pace.bytes_per_second {
-            let nanos = u128::from(self.freed) * 1_000_000_000 / u128::from(rate.max(1));
-            let paced = Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
-            due = self.began.checked_add(paced).unwrap_or(due + Duration::from_secs(1)).max(due);
-        }
-        if self.requests() != requests_before {
-            due += self.pace.rest_when_busy;
-        }
+    /// Waits until the next punch is due; whether to go on. While the store is in use that is never
+    /// at once for long, but it comes: on a full file system its users wait for the space.
+    fn rest(&mut self) -> bool {
+        let due = self.due();
         loop {
             if self.progress.cancelled() {
                 return false;
             }
-            let left = due.saturating_duration_since(Instant::now());
+            let now = Instant::now();
+            let counted = self.count_requests(now);
+            let polite = self.manners.wait(now, counted);
+            let left = due.saturating_duration_since(now).max(polite);
             if left.is_zero() {
                 return true;
             }
             thread::sleep(left.min(LOOK_UP));
         }
     }
+
+    /// When the rate allows the next punch.
+    fn due(&self) -> Instant {
+        let Some(rate) = self.pace.bytes_per_second else { return self.began };
+        let nanos = u128::from(self.freed) * 1_000_000_000 / u128::from(rate.max(1));
+        let paced = Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
+        self.began.checked_add(paced).unwrap_or_else(|| Instant::now() + Duration::from_secs(1))
+    }
+
+    /// Counted now and then: a store may have many disks, and a punch may be short.
+    fn count_requests(&mut self, now: Instant) -> u64 {
+        let (_, at) = self.counted;
+        if now.saturating_duration_since(at) >= manners::GLANCE {
+            self.counted = (requests(self.shared), now);
+        }
+        self.counted.0
+    }
+}
+
+/// How many requests began on all disks: they share the file system and its journal. Relaxed: one that
+/// is seen late makes one rest later.
+fn requests(shared: &Shared) -> u64 {
+    let disks = shared.disks.read();
+    disks.values().fold(0, |sum, disk| sum.wrapping_add(disk.requests.load(Ordering::Relaxed)))
 }
 
 #[cfg(test)]
