@@ -17,6 +17,7 @@
 //! | [`questions::import`] | import with hashing | `qemu-img convert -O raw` |
 //! | [`questions::depth`] | reads and opening of a disk on 200 snapshots | the same on one; the budget |
 //! | [`questions::reclaim`] | reads beside a reclaim | the same reads without; the budget |
+//! | [`questions::memory`] | memory beyond the maps, per TiB touched | the budget |
 //! | [`questions::start`] | a daemon with 1 000 disks of 1 TiB | the budget |
 //!
 //! Left to others: the cost of single steps (`benches/*.rs`, by criterion).

@@ -9,6 +9,7 @@ pub mod http_reset;
 pub mod import;
 pub mod live_reset;
 pub mod mass_reset;
+pub mod memory;
 pub mod reclaim;
 pub mod start;
 
@@ -54,7 +55,9 @@ pub struct Question {
 }
 
 /// All of them, in the order of the table.
-pub const ALL: [Question; 8] = [
+pub const ALL: [Question; 9] = [
+    // First: what other questions left of the heap would hide what this one takes.
+    Question { name: "memory", ask: memory::ask },
     Question { name: "engine_reset", ask: engine_reset::ask },
     Question { name: "live_reset", ask: live_reset::ask },
     Question { name: "http_reset", ask: http_reset::ask },
