@@ -28,6 +28,9 @@ use crate::{
     word::Word,
 };
 
+/// A word of a map that is gone through, or why it cannot be had.
+pub(crate) type StoredWord = Result<(ClusterIndex, Word), StoreError>;
+
 /// The words of one layer.
 #[derive(Debug)]
 pub(crate) struct ClusterMap {
@@ -133,19 +136,16 @@ impl ClusterMap {
         self.file.sync_data()
     }
 
-    /// Clusters whose word may say something, in order, with the word.
-    pub(crate) fn stored_words(&self) -> Result<Vec<(ClusterIndex, Word)>, StoreError> {
-        let mut words = Vec::new();
-        for sector in self.stored_sectors()? {
+    /// Clusters whose word may say something, in order, with the word. One after another: there may
+    /// be as many as the disk has clusters.
+    pub(crate) fn stored_words(&self) -> Result<impl Iterator<Item = StoredWord>, StoreError> {
+        let clusters = |sector: SectorIndex| {
             let first = sector.first_cluster().0;
-            for cluster in (first..first + SECTOR_WORDS).map(ClusterIndex) {
-                let word = self.word(cluster)?;
-                if word != Word::default() {
-                    words.push((cluster, word));
-                }
-            }
-        }
-        Ok(words)
+            (first..first + SECTOR_WORDS).map(ClusterIndex)
+        };
+        let words = self.stored_sectors()?.into_iter().flat_map(clusters);
+        let words = words.map(|cluster| Ok((cluster, self.word(cluster)?)));
+        Ok(words.filter(|found| !matches!(found, Ok((_, word)) if *word == Word::default())))
     }
 
     /// Sectors that are not holes of the file, or were touched in this process.

@@ -14,9 +14,12 @@
 //! Left to others: where bytes go (`head`, `resolve`), what operations do (`reset`, `snapshot`,
 //! `lifecycle`).
 
-use std::sync::{
-    Arc, OnceLock,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    ops::Range,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use block_device::{
@@ -38,9 +41,12 @@ use crate::{
     sealed_layer::{self, Chain},
     space::DiskSpace,
     store::Shared,
-    word::{Blocks, Word},
+    word::Blocks,
     worker::Job,
 };
+
+/// How much is zeroed without a look at what waits for a round, in bytes.
+const STRETCH: u64 = 1 << 30;
 
 /// A disk of the store.
 #[derive(Debug)]
@@ -227,6 +233,17 @@ impl Disk {
         head.rounds.flush(head, &self.position(shared, &state.record))
     }
 
+    /// Runs a round when so much waits for one that it takes too much memory. Nobody asked for it, so
+    /// how it ends is told to who asks next: what failed is put back, or the head takes no more.
+    fn relieve(&self, shared: &Shared, state: &Generation) {
+        if let Some(head) = state.head()
+            && head.is_round_due()
+            && let Err(error) = self.flush(shared, state)
+        {
+            tracing::debug!(disk = %self.id, %error, "a round that nobody asked for failed");
+        }
+    }
+
     /// Where the disk is by this record.
     pub(crate) fn position(&self, shared: &Shared, record: &DiskRecord) -> Position {
         let ledger_sequence = shared.ledger.sequence(self.slot);
@@ -349,16 +366,27 @@ impl Generation {
         if self.is_known_untouched() {
             return Ok(0);
         }
-        let words = head.map().stored_words()?;
-        let count = |word: Word| u64::from(chosen(word.at(self.tag())).count_ones());
-        let counted = words.iter().map(|(_, word)| count(*word)).sum();
+        let mut counted = 0;
+        for found in head.map().stored_words()? {
+            let (_, word) = found?;
+            counted += u64::from(chosen(word.at(self.tag())).count_ones());
+        }
         debug_assert!(counted <= self.record.geometry.clusters() * CLUSTER_BLOCKS);
         Ok(counted)
     }
 
     /// Whether the disk reads as its base does because nothing of its head counts.
     pub(crate) fn is_untouched(&self) -> Result<bool, StoreError> {
-        Ok(self.blocks_written()? == 0)
+        if self.is_known_untouched() {
+            return Ok(true);
+        }
+        let Some(head) = self.head() else { return Ok(true) };
+        for found in head.map().stored_words()? {
+            if found?.1.at(self.tag()).known() != 0 {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 }
 
@@ -417,7 +445,10 @@ impl DiskHandle {
 
     fn harden(&self, state: &Generation, durability: Durability) -> Result<(), DeviceError> {
         match durability {
-            Durability::Cached => Ok(()),
+            Durability::Cached => {
+                self.disk.relieve(&self.shared, state);
+                Ok(())
+            }
             Durability::ForceUnitAccess => self.disk.flush(&self.shared, state),
         }
     }
@@ -472,8 +503,12 @@ impl BlockDevice for DiskHandle {
         if Self::is_hole(&state, range)? {
             return Ok(());
         }
-        let bytes = range.start()..range.end();
-        self.head(&state)?.zero_blocks(&state.below()?, bytes, ZeroMode::Punch)
+        let (head, below) = (self.head(&state)?, state.below()?);
+        for stretch in stretches(range) {
+            head.zero_blocks(&below, stretch, ZeroMode::Punch)?;
+            self.disk.relieve(&self.shared, &state);
+        }
+        Ok(())
     }
 
     fn write_zeroes(
@@ -487,7 +522,10 @@ impl BlockDevice for DiskHandle {
         let range = ByteRange::checked(offset, length, state.size())?;
         if !Self::is_hole(&state, range)? {
             let (head, below) = (self.head(&state)?, state.below()?);
-            head.zero_sectors(&below, range.start()..range.end(), mode)?;
+            for stretch in stretches(range) {
+                head.zero_sectors(&below, stretch, mode)?;
+                self.disk.relieve(&self.shared, &state);
+            }
         }
         self.harden(&state, durability)
     }
@@ -502,6 +540,13 @@ impl BlockDevice for DiskHandle {
         let range = ByteRange::checked(offset, length, state.size())?;
         stack_extents(&state.stack()?, range, most)
     }
+}
+
+/// The parts of a zeroing between which a round may run; only its own edges are partial blocks.
+fn stretches(range: ByteRange) -> impl Iterator<Item = Range<u64>> {
+    let (start, end) = (range.start(), range.end());
+    (start / STRETCH..end.div_ceil(STRETCH))
+        .map(move |number| start.max(number * STRETCH)..end.min((number + 1) * STRETCH))
 }
 
 /// How a stretch of a stack is held; at most `most` extents.

@@ -326,12 +326,17 @@ impl Head {
 
     /// Puts the list of a failed round back.
     pub(crate) fn put_back_changed(&self, list: Vec<ClusterIndex>) {
-        self.changed.lock().clusters.extend(list);
+        self.changed.lock().put_back(list);
     }
 
     /// Begins a new epoch: what changed before no longer matters. No I/O is running.
     pub(crate) fn forget_changes(&self) {
-        self.changed.lock().clusters.clear();
+        *self.changed.lock() = ChangedList::default();
+    }
+
+    /// Whether so many clusters changed that a round should run though nobody asked for one.
+    pub(crate) fn is_round_due(&self) -> bool {
+        self.changed.lock().is_due
     }
 
     /// Changes the header durably.
@@ -451,28 +456,39 @@ struct ChangedList {
     clusters: Vec<ClusterIndex>,
     /// How long it may become before doubles are looked for.
     bound: usize,
+    /// It holds so much that a round should make it short.
+    is_due: bool,
 }
 
 impl ChangedList {
     const SMALLEST_BOUND: usize = 64 << 10;
+    /// With the words that a round captures this is 12 MiB, however large the disk is.
+    const MOST: usize = 512 << 10;
 
     fn push(&mut self, cluster: ClusterIndex) {
         self.clusters.push(cluster);
-        if self.clusters.len() > self.bound.max(Self::SMALLEST_BOUND) {
+        if self.clusters.len() >= self.bound.max(Self::SMALLEST_BOUND) {
             self.tidy();
-            self.bound = 2 * self.clusters.len();
+            self.is_due = self.clusters.len() >= Self::MOST;
         }
     }
 
     fn take(&mut self) -> Vec<ClusterIndex> {
         self.tidy();
-        self.bound = 0;
-        std::mem::take(&mut self.clusters)
+        std::mem::take(self).clusters
+    }
+
+    /// After a failed round: the next one that nobody asked for waits until there is twice as much.
+    fn put_back(&mut self, list: Vec<ClusterIndex>) {
+        self.clusters.extend(list);
+        self.tidy();
+        self.is_due = false;
     }
 
     fn tidy(&mut self) {
         self.clusters.sort_unstable();
         self.clusters.dedup();
+        self.bound = 2 * self.clusters.len();
     }
 }
 
@@ -541,4 +557,31 @@ fn pieces(range: Range<u64>) -> impl Iterator<Item = Range<u64>> {
     let last = if range.is_empty() { first } else { range.end.div_ceil(PIECE) };
     (first..last)
         .map(move |piece| range.start.max(piece * PIECE)..range.end.min((piece + 1) * PIECE))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fill(list: &mut ChangedList, clusters: Range<u64>) {
+        clusters.for_each(|cluster| list.push(ClusterIndex(cluster)));
+    }
+
+    #[test]
+    fn a_list_of_many_clusters_makes_a_round_due_and_one_of_few_never() {
+        let most = bytes(ChangedList::MOST);
+        let mut list = ChangedList::default();
+        (0..20).for_each(|_| fill(&mut list, 0..most / 8));
+        assert!(!list.is_due, "the same few clusters, however often they change");
+        fill(&mut list, 0..most);
+        assert!(list.is_due);
+        assert!(list.clusters.capacity() <= 2 * ChangedList::MOST);
+        let taken = list.take();
+        assert!(!list.is_due && list.clusters.capacity() == 0, "nothing of it is kept");
+        list.put_back(taken);
+        fill(&mut list, most..most + 1000);
+        assert!(!list.is_due, "a round that failed is not tried again at once");
+        fill(&mut list, most..3 * most);
+        assert!(list.is_due);
+    }
 }

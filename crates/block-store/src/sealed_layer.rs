@@ -88,8 +88,14 @@ impl SealedLayer {
     /// The clusters this layer says something about, in order.
     pub(crate) fn touched(&self) -> Result<Vec<ClusterIndex>, StoreError> {
         let tag = self.header.epoch.tag();
-        let words = self.map.stored_words()?;
-        Ok(words.into_iter().filter(|(_, w)| w.at(tag).known() != 0).map(|(c, _)| c).collect())
+        let mut touched = Vec::new();
+        for found in self.map.stored_words()? {
+            let (cluster, word) = found?;
+            if word.at(tag).known() != 0 {
+                touched.push(cluster);
+            }
+        }
+        Ok(touched)
     }
 
     /// Lets go of what is cached of a stretch of the data, so that the next read asks the device.

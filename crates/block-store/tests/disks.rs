@@ -3,7 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
-use std::{sync::Arc, time::SystemTime};
+use std::{os::unix::fs::MetadataExt, sync::Arc, time::SystemTime};
 
 use block_device::{
     BlockDevice, ByteLength, ByteOffset, DeviceError, DiskId, Durability, ExtentKind, FenceMode,
@@ -305,6 +305,25 @@ fn layers_live_as_long_as_somebody_needs_them() {
     let late =
         place.store().create_disk(&"d-2".parse().unwrap(), ByteLength::new(MIB), Some(image));
     assert!(matches!(late, Err(StoreError::UnknownLayer(_))));
+}
+
+#[test]
+fn so_many_changes_that_they_would_fill_memory_are_made_durable_unasked() {
+    let place = Place::new();
+    let id = place.disk("d-1", 40 << 30, None);
+    let (first, across) = (pattern(1, 4096), pattern(2, 8192));
+    write(&place.open(&id), 0, &first);
+    write(&place.open(&id), (1 << 30) - 4096, &across);
+    place.snapshot(&id).unwrap();
+    let disk = place.open(&id);
+    // Not a whole block at either end, and more clusters than a list of changes may hold.
+    disk.discard(ByteOffset::new(512), ByteLength::new((40 << 30) - 1024)).unwrap();
+    assert_eq!(read(&disk, 0, 4096), first, "a partial block stays");
+    assert_eq!(read(&disk, (1 << 30) - 4096, 8192), [0; 8192]);
+    let layers = std::fs::read_dir(place.directory.path().join("layers")).unwrap();
+    let maps = layers.map(|layer| std::fs::metadata(layer.unwrap().path().join("map")).unwrap());
+    let durable = maps.map(|map| map.blocks() * 512).max().unwrap();
+    assert!(durable > 4 * MIB, "half a million words are in the file, not {durable} bytes");
 }
 
 #[test]
