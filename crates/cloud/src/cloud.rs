@@ -89,10 +89,8 @@ impl Cloud {
     pub fn close(&self) {
         self.inner.jobs.stop();
         self.inner.scrub.stop();
-        for some in self.running_disks().chunks(CLOSED_AT_ONCE) {
-            if let Err(error) = self.close_exports(some, FenceMode::Flush) {
-                tracing::error!(%error, "the last flush of a disk failed");
-            }
+        if let Err(error) = self.close_exports(&self.running_disks(), FenceMode::Flush) {
+            tracing::error!(%error, "the last flush of a disk failed");
         }
     }
 
@@ -146,9 +144,6 @@ impl Cloud {
         world.account(&caller.account).map(drop)
     }
 }
-
-/// Exports closed at the same time at the end.
-const CLOSED_AT_ONCE: usize = 32;
 
 /// The name by which the store knows a disk. Ids of records are always of that shape.
 pub(crate) fn disk_name(id: &str) -> Result<DiskId, CloudError> {

@@ -16,11 +16,11 @@
 //!
 //! | actions | methods of [`Cloud`] |
 //! |---|---|
-//! | ReInitDisk, ResetDisk | `reinit_disk`, `reinit_disks`, `plan_reinit`, `reset_disk`, `verify_disk` |
+//! | ReInitDisk, ResetDisk, ResetDisks | `reinit_disk`, `reinit_disks`, `plan_reinit`, `reset_disk`, `reset_disks`, `verify_disk` |
 //! | disks | `create_disk`, `attach_disk`, `detach_disk`, `delete_disk`, `resize_disk`, `modify_disk`, `describe_disks`, `show_disk` |
 //! | snapshots | `create_snapshot`, `describe_snapshots`, `delete_snapshot` |
 //! | images | `import_image`, `create_image`, `describe_images`, `delete_image`, `share_image`, `image_shares`, `open_image` |
-//! | instances | `create_instance`, `run_instances`, `start_instance`, `stop_instance`, `reboot_instance`, `delete_instance`, `modify_instance`, `describe_instances` |
+//! | instances | `create_instance`, `run_instances`, `start_instance`, `stop_instance`, `reboot_instance`, `change_power`, `delete_instance`, `modify_instance`, `describe_instances` |
 //! | tags | `tag_resources`, `untag_resources`, `list_tags` |
 //! | tasks | `describe_tasks`, `describe_task`, `cancel_task` |
 //! | keys, accounts | `access_key` (for the signature), `create_key`, `keys`, `disable_key`, `delete_key`, `accounts`, `account`, `set_account` |
@@ -78,8 +78,8 @@ pub use image::{
     ImportImage, ImportStarted, OpenImage, ShareImage,
 };
 pub use instance::{
-    CreateInstance, DataDisk, DescribeInstances, InstanceCreated, InstanceStatus, InstanceView,
-    ModifyInstance, RunInstances, SystemDisk,
+    ChangePower, CreateInstance, DataDisk, DescribeInstances, InstanceCreated, InstanceStatus,
+    InstanceView, ModifyInstance, PowerChange, PowerChanged, RunInstances, SystemDisk,
 };
 pub use key::{AccessKey, KeyCreated, KeyState, KeyView};
 pub use paging::{Page, Paging};

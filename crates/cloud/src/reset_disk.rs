@@ -1,4 +1,4 @@
-//! ResetDisk: a disk back to one of its own snapshots.
+//! ResetDisk and ResetDisks: disks back to one of their own snapshots.
 //!
 //! What must always hold: only the content goes back. The origin stays what it was, so that a later
 //! ReInitDisk still leads to the initial state, and so do name, size and attachment.
@@ -36,8 +36,20 @@ impl Cloud {
         request: &ResetDisk,
         request_id: RequestId,
     ) -> Result<ResetDone, CloudError> {
-        let ready = self.ready_reset(caller, request, request_id);
-        self.apply_resets(vec![ready]).pop().expect("one answer for one request")
+        let mut done = self.reset_disks(caller, std::slice::from_ref(request), request_id);
+        done.pop().expect("one answer for one request")
+    }
+
+    /// Puts several disks back with one sync: each is atomic, the batch is not. One answer each, in
+    /// order; a disk that is there twice is refused the second time, since it is being reset.
+    pub fn reset_disks(
+        &self,
+        caller: &Caller,
+        requests: &[ResetDisk],
+        request_id: RequestId,
+    ) -> Vec<Result<ResetDone, CloudError>> {
+        let ready = requests.iter().map(|request| self.ready_reset(caller, request, request_id));
+        self.apply_resets(ready.collect())
     }
 
     fn ready_reset(

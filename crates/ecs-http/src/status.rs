@@ -58,7 +58,12 @@ fn code_and_status(error: &CloudError, action: &str) -> (&'static str, u16) {
         CloudError::NothingToModify => ("NoAttributeToModify", 400),
         CloudError::SecurityEnhancementUnsupported => ("InvalidParameter", 400),
         CloudError::KeptButNotReset { reason, .. } => code_and_status(reason, action),
-        CloudError::DryRunPassed => ("DryRunOperation", 400),
+        CloudError::DryRunPassed => match action {
+            "ResetDisks" | "StartInstances" | "StopInstances" | "RebootInstances" => {
+                ("DRYRUN.SUCCESS", 400)
+            }
+            _ => ("DryRunOperation", 400),
+        },
         CloudError::TokenMismatch { .. } => ("IdempotentParameterMismatch", 403),
 
         CloudError::CategoryNotSupported { .. } => ("DiskCategory.OperationNotSupported", 400),
@@ -80,7 +85,7 @@ fn code_and_status(error: &CloudError, action: &str) -> (&'static str, u16) {
 
         CloudError::InstanceLockedForSecurity { .. } => ("InstanceLockedForSecurity", 403),
         CloudError::ExpiredOrInArrears { .. } => match action {
-            "StartInstance" => ("InstanceExpired", 403),
+            "StartInstance" | "StartInstances" => ("InstanceExpired", 403),
             "CreateSnapshot" => ("DiskInArrears", 403),
             _ => ("InstanceExpiredOrInArrears", 403),
         },

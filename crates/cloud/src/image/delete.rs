@@ -27,6 +27,18 @@ impl Cloud {
         claim.publish(|world| world.images.remove(id));
         Ok(())
     }
+
+    /// Whether `delete_image` would do it now; nothing changes.
+    pub fn may_delete_image(
+        &self,
+        caller: &Caller,
+        id: &str,
+        force: bool,
+    ) -> Result<(), CloudError> {
+        caller.may(Right::Change, "DeleteImage")?;
+        let world = self.world_when(|world| world.is_quiet(&[id]));
+        check_delete(&world, caller, id, force).map(drop)
+    }
 }
 
 fn check_delete(

@@ -52,6 +52,19 @@ impl Cloud {
         deleted
     }
 
+    /// Whether `delete_instance` would do it now; nothing changes.
+    pub fn may_delete_instance(
+        &self,
+        caller: &Caller,
+        id: &str,
+        force: bool,
+    ) -> Result<(), CloudError> {
+        caller.may(Right::Change, "DeleteInstance")?;
+        let world = self.world_when(|world| world.is_quiet_around(id));
+        self.check_delete_instance(&world, caller, id, force)?;
+        self.leaving(&world, id).map(drop)
+    }
+
     fn finish_delete(
         &self,
         claim: Claim,

@@ -13,6 +13,9 @@ use block_device::{BlockDevice, DiskId, FenceMode};
 
 use crate::{Cloud, CloudError, InstanceStatus, cloud::disk_name};
 
+/// Exports closed at the same time.
+const CLOSED_AT_ONCE: usize = 32;
+
 /// A disk that is open but not exported yet.
 #[derive(Debug)]
 pub(crate) struct Opened {
@@ -49,12 +52,18 @@ impl Cloud {
         drained.and(ended)
     }
 
-    /// Closes all of them at the same time; the first failure is answered after all are closed.
+    /// Closes all of them, many at the same time; the first failure is answered after all are
+    /// closed.
     pub(crate) fn close_exports(
         &self,
         disks: &[String],
         mode: FenceMode,
     ) -> Result<(), CloudError> {
+        let some = disks.chunks(CLOSED_AT_ONCE).map(|some| self.close_at_once(some, mode));
+        some.fold(Ok(()), Result::and)
+    }
+
+    fn close_at_once(&self, disks: &[String], mode: FenceMode) -> Result<(), CloudError> {
         let close = |disk: &String| self.close_export(&disk_name(disk)?, mode);
         let ended: Vec<_> = thread::scope(|scope| {
             let running: Vec<_> = disks.iter().map(|disk| scope.spawn(|| close(disk))).collect();

@@ -11,6 +11,7 @@ mod exports;
 mod lock;
 mod modify;
 mod power;
+mod power_batch;
 
 use std::fmt;
 
@@ -18,7 +19,9 @@ use catalog::record::{ChargeType, Lock, Tags};
 use jiff::Timestamp;
 use serde::Serialize;
 
+pub use power::PowerChange;
 pub(crate) use power::waits_for_start;
+pub use power_batch::{ChangePower, PowerChanged};
 
 use crate::{Paging, SecretText, TagFilter, paging::Listed};
 

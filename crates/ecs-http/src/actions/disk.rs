@@ -8,7 +8,7 @@ use super::{Action, Call, Fields, lock_name, next_token, page_fields, seconds, t
 use crate::{refusal::Refusal, tree::Tree};
 
 pub(super) const ACTIONS: &[Action] = &[
-    Action::new("DescribeDisks", describe),
+    Action::new("DescribeDisks", describe).that_only_asks(),
     Action::new("CreateDisk", create),
     Action::new("AttachDisk", attach),
     Action::new("DetachDisk", detach),

@@ -8,11 +8,11 @@ use super::{Action, Call, Fields, page_fields, seconds, snapshot::usage, tags};
 use crate::{refusal::Refusal, tree::Tree};
 
 pub(super) const ACTIONS: &[Action] = &[
-    Action::new("DescribeImages", describe),
+    Action::new("DescribeImages", describe).that_only_asks(),
     Action::new("CreateImage", create),
-    Action::new("DeleteImage", delete),
+    Action::new("DeleteImage", delete).with_dry_run(),
     Action::new("ModifyImageSharePermission", share),
-    Action::new("DescribeImageSharePermission", shares),
+    Action::new("DescribeImageSharePermission", shares).that_only_asks(),
 ];
 
 const STATUSES: [(&str, ImageStatus); 6] = [
@@ -59,6 +59,10 @@ fn delete(call: &Call<'_>) -> Result<Fields, Refusal> {
     call.check_region()?;
     let id = call.parameters.needed("ImageId")?;
     let force = call.parameters.flag("Force")?.unwrap_or(false);
+    if call.dry_run()? {
+        call.ask(|cloud, caller| cloud.may_delete_image(caller, &id, force))?;
+        return Err(call.dry_run_passed());
+    }
     call.ask(|cloud, caller| cloud.delete_image(caller, &id, force))?;
     Ok(vec![])
 }

@@ -9,13 +9,13 @@ use super::{Action, Call, Fields, lock_name, minutes, next_token, page_fields, t
 use crate::{refusal::Refusal, tree::Tree};
 
 pub(super) const ACTIONS: &[Action] = &[
-    Action::new("DescribeInstances", describe),
-    Action::new("DescribeInstanceStatus", describe_status),
-    Action::new("DescribeUserData", describe_user_data),
+    Action::new("DescribeInstances", describe).that_only_asks(),
+    Action::new("DescribeInstanceStatus", describe_status).that_only_asks(),
+    Action::new("DescribeUserData", describe_user_data).that_only_asks(),
     Action::new("CreateInstance", create).with_dry_run(),
     Action::new("RunInstances", run).with_dry_run(),
     Action::new("ModifyInstanceAttribute", modify),
-    Action::new("DeleteInstance", delete),
+    Action::new("DeleteInstance", delete).with_dry_run(),
 ];
 
 const STATUSES: [(&str, InstanceStatus); 5] = [
@@ -125,6 +125,10 @@ fn modify(call: &Call<'_>) -> Result<Fields, Refusal> {
 fn delete(call: &Call<'_>) -> Result<Fields, Refusal> {
     let id = call.parameters.needed("InstanceId")?;
     let force = call.parameters.flag("Force")?.unwrap_or(false);
+    if call.dry_run()? {
+        call.ask(|cloud, caller| cloud.may_delete_instance(caller, &id, force))?;
+        return Err(call.dry_run_passed());
+    }
     call.ask(|cloud, caller| cloud.delete_instance(caller, &id, force))?;
     Ok(vec![])
 }

@@ -1,31 +1,64 @@
-//! Instances: started, stopped, rebooted.
+//! Instances: started, stopped, rebooted, one by one or several in one call.
+//!
+//! There is no guest of ours to ask: `ForceStop` makes no difference, disks are flushed either way.
+
+use cloud::{ChangePower, PowerChange, PowerChanged};
 
 use super::{Action, Call, Fields};
-use crate::refusal::Refusal;
+use crate::{refusal::Refusal, status, tree::Tree};
 
 pub(super) const ACTIONS: &[Action] = &[
-    Action::new("StartInstance", start),
-    Action::new("StopInstance", stop),
-    Action::new("RebootInstance", reboot),
+    Action::new("StartInstance", |call| one(call, PowerChange::Start)).with_dry_run(),
+    Action::new("StopInstance", |call| one(call, PowerChange::Stop)).with_dry_run(),
+    Action::new("RebootInstance", |call| one(call, PowerChange::Reboot)).with_dry_run(),
+    Action::new("StartInstances", |call| several(call, PowerChange::Start)).with_dry_run(),
+    Action::new("StopInstances", |call| several(call, PowerChange::Stop)).with_dry_run(),
+    Action::new("RebootInstances", |call| several(call, PowerChange::Reboot)).with_dry_run(),
 ];
 
-fn start(call: &Call<'_>) -> Result<Fields, Refusal> {
-    let id = call.parameters.needed("InstanceId")?;
-    call.ask(|cloud, caller| cloud.start_instance(caller, &id))?;
-    Ok(vec![])
+fn one(call: &Call<'_>, change: PowerChange) -> Result<Fields, Refusal> {
+    let instances = vec![call.parameters.needed("InstanceId")?];
+    run(call, change, instances, false).map(|_| vec![])
 }
 
-/// There is no guest of ours to ask: `ForceStop` makes no difference, disks are flushed either way.
-fn stop(call: &Call<'_>) -> Result<Fields, Refusal> {
-    let id = call.parameters.needed("InstanceId")?;
-    call.parameters.flag("ForceStop")?;
-    call.ask(|cloud, caller| cloud.stop_instance(caller, &id))?;
-    Ok(vec![])
+fn several(call: &Call<'_>, change: PowerChange) -> Result<Fields, Refusal> {
+    call.check_region()?;
+    let ways = [("AllTogether", false), ("SuccessFirst", true)];
+    let each_alone = call.one_of("BatchOptimization", &ways, ("InvalidParameter", 400))?;
+    let instances = call.parameters.list("InstanceId");
+    let changed = run(call, change, instances, each_alone.unwrap_or(false))?;
+    let rows = changed.iter().map(|one| row(call, one));
+    Ok(vec![("InstanceResponses", Tree::list("InstanceResponse", rows))])
 }
 
-fn reboot(call: &Call<'_>) -> Result<Fields, Refusal> {
-    let id = call.parameters.needed("InstanceId")?;
+fn run(
+    call: &Call<'_>,
+    change: PowerChange,
+    instances: Vec<String>,
+    each_alone: bool,
+) -> Result<Vec<PowerChanged>, Refusal> {
     call.parameters.flag("ForceStop")?;
-    call.ask(|cloud, caller| cloud.reboot_instance(caller, &id))?;
-    Ok(vec![])
+    let dry_run = call.dry_run()?;
+    let request = ChangePower { instances, change, each_alone, dry_run };
+    call.ask(|cloud, caller| cloud.change_power(caller, &request))
+}
+
+fn row(call: &Call<'_>, changed: &PowerChanged) -> Tree {
+    let (code, message) = match &changed.result {
+        Ok(()) => ("200", "success".to_owned()),
+        Err(error) => {
+            let refusal = status::refusal(call.action, error);
+            (refusal.code, refusal.message)
+        }
+    };
+    let shown = |status: Option<cloud::InstanceStatus>| -> Tree {
+        status.map(|status| status.to_string()).unwrap_or_default().into()
+    };
+    Tree::object([
+        ("InstanceId", (&changed.instance).into()),
+        ("PreviousStatus", shown(changed.before)),
+        ("CurrentStatus", shown(changed.now)),
+        ("Code", code.into()),
+        ("Message", message.into()),
+    ])
 }

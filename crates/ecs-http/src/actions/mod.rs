@@ -3,7 +3,8 @@
 //! What must always hold
 //! 1. An action that is not in a list here does not exist, whatever ECS knows.
 //! 2. What an operator alone may do is not there for requests over TCP.
-//! 3. `DryRun=true` never changes anything: an action that cannot check without doing refuses it.
+//! 3. `DryRun=true` never changes anything: what only asks is done and its answer dropped, and an
+//!    action that cannot check without doing refuses it.
 //!
 //! Left to others: rules and states (`cloud`), codes (`status`).
 
@@ -54,6 +55,8 @@ enum Reach {
 enum DryRun {
     /// The cloud checks without doing.
     Checked,
+    /// The action changes nothing anyway.
+    Harmless,
     /// It is refused.
     Refused,
 }
@@ -111,17 +114,27 @@ impl Action {
         Self { name, reach: Reach::Operator, dry_run: DryRun::Refused, run }
     }
 
+    /// The cloud can check it without doing it.
     const fn with_dry_run(self) -> Self {
         Self { dry_run: DryRun::Checked, ..self }
     }
 
+    /// It changes nothing.
+    const fn that_only_asks(self) -> Self {
+        Self { dry_run: DryRun::Harmless, ..self }
+    }
+
     /// Does it.
     pub(crate) fn run(&self, call: &Call<'_>) -> Result<Fields, Refusal> {
-        if self.dry_run == DryRun::Refused && call.parameters.flag("DryRun")? == Some(true) {
-            let message = format!("{} cannot be checked without being done.", self.name);
-            return Err(Refusal::invalid(message));
+        if self.dry_run == DryRun::Checked || !call.dry_run()? {
+            return (self.run)(call);
         }
-        (self.run)(call)
+        if self.dry_run == DryRun::Harmless {
+            (self.run)(call)?;
+            return Err(call.dry_run_passed());
+        }
+        let message = format!("{} cannot be checked without being done.", self.name);
+        Err(Refusal::invalid(message))
     }
 }
 
@@ -141,6 +154,16 @@ impl Call<'_> {
             return Ok(());
         }
         self.parameters.needed("RegionId").map(drop)
+    }
+
+    /// Whether only a check is asked for.
+    fn dry_run(&self) -> Result<bool, Refusal> {
+        Ok(self.parameters.flag("DryRun")?.unwrap_or(false))
+    }
+
+    /// The answer to a check that found nothing in the way.
+    fn dry_run_passed(&self) -> Refusal {
+        status::refusal(self.action, &CloudError::DryRunPassed)
     }
 
     /// A size in GiB, as bytes.

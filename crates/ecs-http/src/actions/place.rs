@@ -9,9 +9,9 @@ use super::{Action, Call, Fields};
 use crate::{refusal::Refusal, tree::Tree};
 
 pub(super) const ACTIONS: &[Action] = &[
-    Action::new("DescribeRegions", regions),
-    Action::new("DescribeZones", zones),
-    Action::new("DescribeInstanceTypes", instance_types),
+    Action::new("DescribeRegions", regions).that_only_asks(),
+    Action::new("DescribeZones", zones).that_only_asks(),
+    Action::new("DescribeInstanceTypes", instance_types).that_only_asks(),
 ];
 
 fn regions(call: &Call<'_>) -> Result<Fields, Refusal> {

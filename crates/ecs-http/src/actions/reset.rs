@@ -1,14 +1,21 @@
-//! ReInitDisk and ResetDisk.
+//! ReInitDisk, ResetDisk and ResetDisks.
 //!
-//! What must always hold: the request id of the answer is the one the ledger keeps with the reset.
+//! What must always hold: the request id of the answer is the one the ledger keeps with the reset; of
+//! several disks each has its own row, in the order asked.
 
-use cloud::{ReInitDisk, ResetDisk, SecretText};
+use cloud::{CloudError, ReInitDisk, ResetDisk, ResetDone, SecretText};
 
 use super::{Action, Call, Fields};
-use crate::refusal::Refusal;
+use crate::{refusal::Refusal, status, tree::Tree};
 
-pub(super) const ACTIONS: &[Action] =
-    &[Action::new("ReInitDisk", reinit), Action::new("ResetDisk", reset).with_dry_run()];
+pub(super) const ACTIONS: &[Action] = &[
+    Action::new("ReInitDisk", reinit),
+    Action::new("ResetDisk", reset).with_dry_run(),
+    Action::new("ResetDisks", reset_several).with_dry_run(),
+];
+
+/// Disks in one call.
+const MOST_DISKS: usize = 100;
 
 fn reinit(call: &Call<'_>) -> Result<Fields, Refusal> {
     let request = request_for(call, call.parameters.needed("DiskId")?)?;
@@ -34,8 +41,65 @@ fn reset(call: &Call<'_>) -> Result<Fields, Refusal> {
     let request = ResetDisk {
         disk: call.parameters.needed("DiskId")?,
         snapshot: call.parameters.needed("SnapshotId")?,
-        dry_run: call.parameters.flag("DryRun")?.unwrap_or(false),
+        dry_run: call.dry_run()?,
     };
     call.ask(|cloud, caller| cloud.reset_disk(caller, &request, call.request_id))?;
     Ok(vec![])
+}
+
+/// A dry run in which nothing stands in the way is one error, as with other batches; else its rows say
+/// what does.
+fn reset_several(call: &Call<'_>) -> Result<Fields, Refusal> {
+    call.check_region()?;
+    let requests = reset_requests(call)?;
+    let results = call.cloud.reset_disks(call.caller, &requests, call.request_id);
+    if results.iter().all(|result| matches!(result, Err(CloudError::DryRunPassed))) {
+        return Err(call.dry_run_passed());
+    }
+    let rows = requests.iter().zip(&results).map(|(request, result)| row(call, request, result));
+    Ok(vec![("OperationProgressSet", Tree::list("OperationProgress", rows))])
+}
+
+fn reset_requests(call: &Call<'_>) -> Result<Vec<ResetDisk>, Refusal> {
+    let numbers = call.parameters.numbers("Disk");
+    if numbers.is_empty() {
+        return Err(Refusal::missing("Disk.1.DiskId"));
+    }
+    if numbers.len() > MOST_DISKS {
+        let message = format!("A call resets {MOST_DISKS} disks at most.");
+        return Err(Refusal::new("InvalidDiskIds.Malformed", 403, message));
+    }
+    let dry_run = call.dry_run()?;
+    let request = |n| {
+        Ok(ResetDisk {
+            disk: call.parameters.needed(&format!("Disk.{n}.DiskId"))?,
+            snapshot: call.parameters.needed(&format!("Disk.{n}.SnapshotId"))?,
+            dry_run,
+        })
+    };
+    numbers.into_iter().map(request).collect()
+}
+
+fn row(call: &Call<'_>, request: &ResetDisk, result: &Result<ResetDone, CloudError>) -> Tree {
+    let (outcome, code, message) = match result {
+        Ok(_) | Err(CloudError::DryRunPassed) => ("Success", "", String::new()),
+        Err(error) => {
+            let refusal = status::refusal(call.action, error);
+            ("Failed", refusal.code, refusal.message)
+        }
+    };
+    Tree::object([
+        ("OperationStatus", outcome.into()),
+        ("ErrorCode", code.into()),
+        ("ErrorMsg", message.into()),
+        ("RelatedItemSet", related([("DiskId", &request.disk), ("SnapshotId", &request.snapshot)])),
+    ])
+}
+
+/// What a row of an `OperationProgressSet` is about.
+pub(super) fn related<const N: usize>(items: [(&str, &String); N]) -> Tree {
+    let item = |(name, value): (&str, &String)| {
+        Tree::object([("Name", name.into()), ("Value", value.into())])
+    };
+    Tree::list("RelatedItem", items.into_iter().map(item))
 }

@@ -10,7 +10,7 @@ use super::{
 use crate::{refusal::Refusal, tree::Tree};
 
 pub(super) const ACTIONS: &[Action] = &[
-    Action::new("DescribeSnapshots", describe),
+    Action::new("DescribeSnapshots", describe).that_only_asks(),
     Action::new("CreateSnapshot", create),
     Action::new("DeleteSnapshot", delete),
 ];

@@ -8,7 +8,7 @@ use crate::{refusal::Refusal, tree::Tree};
 pub(super) const ACTIONS: &[Action] = &[
     Action::new("TagResources", tag),
     Action::new("UntagResources", untag),
-    Action::new("ListTagResources", list),
+    Action::new("ListTagResources", list).that_only_asks(),
 ];
 
 const TYPES: [(&str, ResourceType); 4] = [

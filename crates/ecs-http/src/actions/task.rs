@@ -6,8 +6,8 @@ use super::{Action, Call, Fields, minutes, page_fields};
 use crate::{refusal::Refusal, tree::Tree};
 
 pub(super) const ACTIONS: &[Action] = &[
-    Action::new("DescribeTasks", describe),
-    Action::new("DescribeTaskAttribute", describe_one),
+    Action::new("DescribeTasks", describe).that_only_asks(),
+    Action::new("DescribeTaskAttribute", describe_one).that_only_asks(),
     Action::new("CancelTask", cancel),
 ];
 
@@ -60,13 +60,11 @@ fn describe_one(call: &Call<'_>) -> Result<Fields, Refusal> {
 }
 
 fn progress(task: &TaskView) -> Tree {
-    let resource =
-        Tree::object([("Name", "ResourceId".into()), ("Value", (&task.resource).into())]);
     Tree::object([
         ("OperationStatus", status(task.status).into()),
         ("ErrorCode", (&task.error_code).into()),
         ("ErrorMsg", (&task.error_message).into()),
-        ("RelatedItemSet", Tree::list("RelatedItem", [resource])),
+        ("RelatedItemSet", super::reset::related([("ResourceId", &task.resource)])),
     ])
 }
 

@@ -9,6 +9,7 @@
 )]
 
 mod actions;
+mod batches;
 mod gate;
 mod harness;
 mod operator;

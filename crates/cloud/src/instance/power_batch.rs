@@ -1,0 +1,84 @@
+//! StartInstances, StopInstances, RebootInstances.
+//!
+//! What must always hold: all together, either every instance changes or none does; each alone, what
+//! becomes of one says nothing of the others.
+//! Left to others: the change itself (`power`).
+
+use std::collections::BTreeSet;
+
+use super::PowerChange;
+use crate::{Caller, Cloud, CloudError, Countable, InstanceStatus};
+
+/// `StartInstances` and the like.
+#[derive(Clone, Debug)]
+pub struct ChangePower {
+    /// Which; one named twice counts once.
+    pub instances: Vec<String>,
+    /// What.
+    pub change: PowerChange,
+    /// Whether those that can change do so, whatever becomes of the others.
+    pub each_alone: bool,
+    /// Check only.
+    pub dry_run: bool,
+}
+
+/// What became of one instance.
+#[derive(Debug)]
+pub struct PowerChanged {
+    /// Which.
+    pub instance: String,
+    /// Before; none for an unknown one.
+    pub before: Option<InstanceStatus>,
+    /// Now.
+    pub now: Option<InstanceStatus>,
+    /// Why it was not changed, if so.
+    pub result: Result<(), CloudError>,
+}
+
+/// Instances in one call.
+const MOST_INSTANCES: usize = 100;
+
+impl Cloud {
+    /// Starts, stops or reboots several instances; one answer each, in order.
+    pub fn change_power(
+        &self,
+        caller: &Caller,
+        request: &ChangePower,
+    ) -> Result<Vec<PowerChanged>, CloudError> {
+        let mut seen = BTreeSet::new();
+        let ids: Vec<_> = request.instances.iter().map(String::as_str).collect();
+        let ids: Vec<_> = ids.into_iter().filter(|id| seen.insert(*id)).collect();
+        if ids.is_empty() {
+            return Err(CloudError::Missing { parameter: "InstanceId" });
+        }
+        if ids.len() > MOST_INSTANCES {
+            let what = Countable::InstanceIds;
+            return Err(CloudError::TooMany { what, most: MOST_INSTANCES });
+        }
+        let (change, dry_run) = (request.change, request.dry_run);
+        let together = |ids: &[&str]| self.change_together(caller, change, ids, dry_run);
+        if !request.each_alone {
+            together(&ids)?;
+            return Ok(ids
+                .into_iter()
+                .map(|id| self.changed(caller, id, change, Ok(())))
+                .collect());
+        }
+        let alone = |id| self.changed(caller, id, change, together(&[id]));
+        Ok(ids.into_iter().map(alone).collect())
+    }
+
+    fn changed(
+        &self,
+        caller: &Caller,
+        id: &str,
+        change: PowerChange,
+        result: Result<(), CloudError>,
+    ) -> PowerChanged {
+        let world = self.world();
+        let found = world.instance(&caller.account, id).ok();
+        let now = found.map(|found| world.instance_status(found));
+        let before = if result.is_ok() { Some(change.from()) } else { now };
+        PowerChanged { instance: id.into(), before, now, result }
+    }
+}
