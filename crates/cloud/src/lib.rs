@@ -17,7 +17,7 @@
 //! | actions | methods of [`Cloud`] |
 //! |---|---|
 //! | ReInitDisk, ResetDisk, ResetDisks | `reinit_disk`, `reinit_disks`, `plan_reinit`, `reset_disk`, `reset_disks`, `verify_disk` |
-//! | disks | `create_disk`, `attach_disk`, `detach_disk`, `delete_disk`, `resize_disk`, `modify_disk`, `describe_disks`, `show_disk` |
+//! | disks | `create_disk`, `attach_disk`, `detach_disk`, `delete_disk`, `resize_disk`, `replace_system_disk`, `modify_disk`, `describe_disks`, `show_disk` |
 //! | snapshots | `create_snapshot`, `describe_snapshots`, `delete_snapshot` |
 //! | images | `import_image`, `create_image`, `describe_images`, `delete_image`, `share_image`, `image_shares`, `open_image` |
 //! | instances | `create_instance`, `run_instances`, `start_instance`, `stop_instance`, `reboot_instance`, `change_power`, `delete_instance`, `modify_instance`, `describe_instances` |
@@ -69,7 +69,7 @@ pub use clock::{Clock, SetClock, SystemClock};
 pub use cloud::{Cloud, OpenCloud};
 pub use disk::{
     AttachDisk, AttachmentView, CreateDisk, DescribeDisks, DiskDetail, DiskStatus, DiskView,
-    LastReset, ModifyDisk, ResizeDisk,
+    LastReset, ModifyDisk, ReplaceSystemDisk, ResizeDisk,
 };
 pub use error::{CloudError, Countable, Field, Quota, Resource};
 pub use filter::TagFilter;

@@ -406,15 +406,19 @@ pub(crate) fn not_in_a_snapshot(world: &World, disk: &Disk) -> Result<(), CloudE
 }
 
 fn check_parameters(request: &ReInitDisk) -> Result<(), CloudError> {
-    match texts::given(request.security_enhancement.as_deref()) {
-        None | Some("Deactive") => {}
-        Some("Active") => return Err(CloudError::SecurityEnhancementUnsupported),
+    check_security_enhancement(request.security_enhancement.as_deref())?;
+    check_login(request.password.as_ref(), request.key_pair.as_deref())
+}
+
+pub(crate) fn check_security_enhancement(asked: Option<&str>) -> Result<(), CloudError> {
+    match texts::given(asked) {
+        None | Some("Deactive") => Ok(()),
+        Some("Active") => Err(CloudError::SecurityEnhancementUnsupported),
         Some(other) => {
             let (field, value) = (Field::SecurityEnhancementStrategy, other.into());
-            return Err(CloudError::ValueNotSupported { field, value });
+            Err(CloudError::ValueNotSupported { field, value })
         }
     }
-    check_login(request.password.as_ref(), request.key_pair.as_deref())
 }
 
 /// A password or a key pair, not both.

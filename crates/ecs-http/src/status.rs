@@ -139,7 +139,10 @@ fn not_found(kind: Resource, action: &str) -> (&'static str, u16) {
         _ if tags_resources(action) => ("InvalidResourceId.NotFound", 404),
         Resource::Account => ("InvalidAccount.NotFound", 404),
         Resource::Key => ("InvalidAccessKeyId.NotFound", 404),
-        Resource::Disk => ("InvalidDiskId.NotFound", 404),
+        Resource::Disk => match action {
+            "ReplaceSystemDisk" => ("InvalidDiskId.NotFound", 400),
+            _ => ("InvalidDiskId.NotFound", 404),
+        },
         Resource::Snapshot => match action {
             "CreateInstance" | "RunInstances" => ("InvalidDataDiskSnapshotId.NotFound", 404),
             _ => ("InvalidSnapshotId.NotFound", 404),

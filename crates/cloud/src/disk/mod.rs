@@ -14,6 +14,7 @@ mod detach;
 mod device;
 mod modify;
 mod plan;
+mod replace;
 mod resize;
 
 use std::fmt;
@@ -29,6 +30,7 @@ pub(crate) use category::{
 pub(crate) use create::SETTLED;
 pub(crate) use device::{SYSTEM_DEVICE, free_device};
 pub(crate) use plan::{DiskPlan, DiskSeed, Given};
+pub use replace::ReplaceSystemDisk;
 
 use crate::{Paging, TagFilter, paging::Listed};
 

@@ -63,7 +63,7 @@ impl Lab {
         Self::on(create, |_| ())
     }
 
-    fn on(
+    pub(crate) fn on(
         catalog: impl FnOnce(&Path) -> Arc<dyn Catalog>,
         change: impl FnOnce(&mut Settings),
     ) -> Self {

@@ -1,7 +1,8 @@
-//! Disks: made, described, attached, detached, grown, changed, deleted.
+//! Disks: made, described, attached, detached, grown, changed, replaced, deleted.
 
 use cloud::{
-    AttachDisk, CreateDisk, DescribeDisks, DiskRole, DiskStatus, DiskView, ModifyDisk, ResizeDisk,
+    AttachDisk, CreateDisk, DescribeDisks, DiskRole, DiskStatus, DiskView, ModifyDisk,
+    ReplaceSystemDisk, ResizeDisk, SecretText,
 };
 
 use super::{Action, Call, Fields, lock_name, next_token, page_fields, seconds, tags};
@@ -15,6 +16,7 @@ pub(super) const ACTIONS: &[Action] = &[
     Action::new("DeleteDisk", delete),
     Action::new("ResizeDisk", resize),
     Action::new("ModifyDiskAttribute", modify),
+    Action::new("ReplaceSystemDisk", replace),
 ];
 
 const STATUSES: [(&str, DiskStatus); 6] = [
@@ -105,6 +107,22 @@ fn modify(call: &Call<'_>) -> Result<Fields, Refusal> {
     };
     call.ask(|cloud, caller| cloud.modify_disk(caller, &request))?;
     Ok(vec![])
+}
+
+fn replace(call: &Call<'_>) -> Result<Fields, Refusal> {
+    let parameters = call.parameters;
+    let request = ReplaceSystemDisk {
+        instance: parameters.needed("InstanceId")?,
+        image: parameters.needed("ImageId")?,
+        disk: parameters.owned("DiskId"),
+        size: call.size("SystemDisk.Size")?,
+        password: parameters.text("Password").map(SecretText::new),
+        key_pair: parameters.owned("KeyPairName"),
+        security_enhancement: parameters.owned("SecurityEnhancementStrategy"),
+        client_token: parameters.owned("ClientToken"),
+    };
+    let id = call.ask(|cloud, caller| cloud.replace_system_disk(caller, &request))?;
+    Ok(vec![("DiskId", id.into())])
 }
 
 fn describe(call: &Call<'_>) -> Result<Fields, Refusal> {

@@ -14,5 +14,6 @@ mod gate;
 mod harness;
 mod operator;
 mod reinit_rows;
+mod replacements;
 mod signing;
 mod transport;
