@@ -386,6 +386,7 @@ impl Generation {
                 return Ok(false);
             }
         }
+        head.newest.none_was_found(self.tag());
         Ok(true)
     }
 }

@@ -10,12 +10,17 @@
 //!
 //! What must always hold
 //! 1. A snapshot holds what was answered before it and nothing sent after its answer.
-//! 2. The catalog's commit decides. A head that was sealed without one stays the disk's base and
+//! 2. Snapshots taken together hold all disks at one moment: what was answered for one before the
+//!    write to another is sent is in both or in none.
+//! 3. The catalog's commit decides. A head that was sealed without one stays the disk's base and
 //!    is removed when the disk leaves it.
 //!
 //! Left to others: hashing (`hashing`), the record of the snapshot (`cloud`).
 
-use std::sync::OnceLock;
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, OnceLock},
+};
 
 use block_device::DiskId;
 
@@ -41,56 +46,103 @@ impl Store {
         label: LayerLabel,
         commit: impl FnOnce(Option<LayerId>) -> Result<(), CommitError<E>>,
     ) -> Result<Option<LayerId>, SnapshotError<E>> {
+        let asked = BTreeMap::from([(id.clone(), label)]);
+        let layers = self.snapshot_together(asked, |layers| commit(layers[id]))?;
+        Ok(layers[id])
+    }
+
+    /// Takes a snapshot of several disks at one moment: no disk takes I/O while another is being
+    /// sealed. One `commit` makes all of them exist.
+    pub fn snapshot_together<E>(
+        &self,
+        asked: BTreeMap<DiskId, LayerLabel>,
+        commit: impl FnOnce(&BTreeMap<DiskId, Option<LayerId>>) -> Result<(), CommitError<E>>,
+    ) -> Result<BTreeMap<DiskId, Option<LayerId>>, SnapshotError<E>> {
         let shared = self.shared();
-        let disk = shared.disk(id)?;
-        let _alone = disk.control.lock();
-        disk.ensure_open(shared)?;
-        // Looked at beside the running I/O; only what seems untouched is looked at again alone.
-        let untouched = disk.state.read().is_untouched()?;
+        let disks: Vec<_> = asked.keys().map(|id| shared.disk(id)).collect::<Result<_, _>>()?;
+        // In the order of names, so that two calls never wait for each other.
+        let _alone: Vec<_> = disks.iter().map(|disk| disk.control.lock()).collect();
+        for disk in &disks {
+            disk.ensure_open(shared)?;
+        }
+        let mut layers = BTreeMap::new();
+        let sealed = seal_all(shared, &disks, asked, &mut layers);
+        let committed = match sealed {
+            Ok(()) => name_and_commit(shared, &layers, commit).map_err(SnapshotError::Commit),
+            Err(error) => {
+                layers.values().flatten().for_each(|layer| forget_unnamed(shared, *layer));
+                Err(error.into())
+            }
+        };
+        // The disks stand on the sealed layers either way; until the ledger knows, start would
+        // find the same out by itself.
+        for disk in disks.iter().filter(|disk| layers.contains_key(&disk.id)) {
+            if let Err(error) = disk.record(shared, &disk.state.read()) {
+                tracing::error!(disk = %disk.id, %error, "the ledger did not move on after a snapshot");
+            }
+        }
+        committed?;
+        Ok(layers)
+    }
+}
+
+/// `layers` tells how far it came, also where it fails.
+fn seal_all(
+    shared: &Shared,
+    disks: &[Arc<Disk>],
+    mut asked: BTreeMap<DiskId, LayerLabel>,
+    layers: &mut BTreeMap<DiskId, Option<LayerId>>,
+) -> Result<(), StoreError> {
+    // Looked at beside the running I/O; only what seems untouched is looked at again alone.
+    let seems_untouched = |disk: &Arc<Disk>| disk.state.read().is_untouched();
+    let untouched: Vec<_> = disks.iter().map(seems_untouched).collect::<Result<_, _>>()?;
+    for (disk, untouched) in disks.iter().zip(&untouched) {
         if let (false, Some(head)) = (untouched, disk.state.read().head()) {
             head.mend_header()?;
         }
-        let layer = {
-            let mut state = disk.state.write();
-            let untouched = untouched && state.is_untouched()?;
-            if untouched { state.record.base } else { seal(shared, &disk, &mut state, label)? }
-        };
-        let committed = name_and_commit(shared, layer, commit);
-        // The disk stands on the sealed layer either way; until the ledger knows, start would
-        // find the same out by itself.
-        if let Err(error) = disk.record(shared, &disk.state.read()) {
-            tracing::error!(disk = %id, %error, "the ledger did not move on after a snapshot");
-        }
-        committed.map_err(SnapshotError::Commit)?;
-        Ok(layer)
     }
+    // From the last of these locks on until the first is let go no disk takes I/O.
+    let mut states: Vec<_> = disks.iter().map(|disk| disk.state.write()).collect();
+    for ((disk, state), untouched) in disks.iter().zip(&mut states).zip(untouched) {
+        let label = asked.remove(&disk.id).expect("each disk is there once");
+        let untouched = untouched && state.is_untouched()?;
+        let layer = if untouched { state.record.base } else { seal(shared, disk, state, label)? };
+        layers.insert(disk.id.clone(), layer);
+    }
+    Ok(())
 }
 
 fn name_and_commit<E>(
     shared: &Shared,
-    layer: Option<LayerId>,
-    commit: impl FnOnce(Option<LayerId>) -> Result<(), CommitError<E>>,
+    layers: &BTreeMap<DiskId, Option<LayerId>>,
+    commit: impl FnOnce(&BTreeMap<DiskId, Option<LayerId>>) -> Result<(), CommitError<E>>,
 ) -> Result<(), E> {
-    // The disk keeps it alive until it is named, which is after the commit: an old base may lose
-    // the name it had, or another disk's snapshot give it one, in the meantime.
-    match commit(layer) {
+    // The disks keep them alive until they are named, which is after the commit: an old base may
+    // lose the name it had, or another disk's snapshot give it one, in the meantime.
+    let some = || layers.values().flatten().copied();
+    match commit(layers) {
         Ok(()) => {
-            if let Some(layer) = layer {
+            for layer in some() {
                 shared.names.name(layer);
                 take_marks_off(shared, layer);
             }
             Ok(())
         }
-        // Named for this process: nothing removes it before the next start asks the catalog.
+        // Named for this process: nothing removes them before the next start asks the catalog.
         Err(CommitError::InDoubt(error)) => {
-            layer.into_iter().for_each(|layer| shared.names.name(layer));
+            some().for_each(|layer| shared.names.name(layer));
             Err(error)
         }
         Err(CommitError::NotDone(error)) => {
-            let unnamed = layer.filter(|layer| !shared.names.is_named(*layer));
-            unnamed.into_iter().for_each(|layer| forget(shared, layer));
+            some().for_each(|layer| forget_unnamed(shared, layer));
             Err(error)
         }
+    }
+}
+
+fn forget_unnamed(shared: &Shared, layer: LayerId) {
+    if !shared.names.is_named(layer) {
+        forget(shared, layer);
     }
 }
 

@@ -246,6 +246,75 @@ fn snapshots_hold_their_moment_and_disks_are_made_and_rolled_back_from_them() {
     assert_eq!(place.snapshot(&id), third, "nothing new to seal");
 }
 
+/// A number is written to one disk and then to the next; taken together, no disk is ahead of one that
+/// is written before it, and the first is at most one number ahead of the last.
+#[test]
+fn snapshots_taken_together_hold_all_disks_at_one_moment() {
+    let place = Place::new();
+    let ids = ["d-1", "d-2", "d-3"].map(|name| place.disk(name, MIB, None));
+    let handles = ids.each_ref().map(|id| place.open(id));
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    let number = |layer: LayerId| {
+        let mut bytes = [0; 512];
+        place.store().open_layer(layer).unwrap().read_at(&mut bytes, ByteOffset::ZERO).unwrap();
+        u64::from_le_bytes(bytes[..8].try_into().unwrap())
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for n in 1_u64.. {
+                for handle in &handles {
+                    let mut bytes = [0; 512];
+                    bytes[..8].copy_from_slice(&n.to_le_bytes());
+                    write(handle, 0, &bytes);
+                }
+                if stop.load(std::sync::atomic::Ordering::Relaxed) {
+                    break;
+                }
+            }
+        });
+        for _ in 0..30 {
+            let asked = ids.iter().map(|id| (id.clone(), label("s-1"))).collect();
+            let taken = place.store().snapshot_together(asked, |_| Ok::<_, CommitError<()>>(()));
+            let taken: Vec<_> = taken.unwrap().into_values().collect();
+            if taken.iter().any(Option::is_none) {
+                continue; // Not all were written yet.
+            }
+            let seen: Vec<_> = taken.into_iter().flatten().map(number).collect();
+            assert!(seen.is_sorted_by(|a, b| a >= b) && seen[0] - seen[2] <= 1, "{seen:?}");
+        }
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+}
+
+#[test]
+fn together_either_all_snapshots_exist_or_none() {
+    let place = Place::new();
+    let ids = ["d-2", "d-1"].map(|name| place.disk(name, MIB, None));
+    for id in &ids {
+        write(&place.open(id), 0, &[1; 4096]);
+    }
+    let asked = |ids: &[DiskId]| ids.iter().map(|id| (id.clone(), label("s-1"))).collect();
+    let failed = place.store().snapshot_together(asked(&ids), |layers| {
+        assert!(layers.values().all(Option::is_some));
+        Err(CommitError::NotDone("no"))
+    });
+    assert!(matches!(failed, Err(block_store::SnapshotError::Commit("no"))));
+    let unknown = [ids[0].clone(), "d-9".parse().unwrap()];
+    let failed =
+        place.store().snapshot_together(asked(&unknown), |_| -> Result<(), CommitError<()>> {
+            unreachable!("one of them does not exist")
+        });
+    assert!(matches!(failed, Err(block_store::SnapshotError::Store(StoreError::UnknownDisk(_)))));
+    let layers = || std::fs::read_dir(place.directory.path().join("layers")).unwrap().count();
+    assert_eq!(layers(), 2);
+    for id in &ids {
+        assert_eq!(read(&place.open(id), 0, 4096), [1; 4096]);
+        place.reset(id, None);
+    }
+    place.store().wait_for_background();
+    assert_eq!(layers(), 0, "what no commit named goes with the disk that stood on it");
+}
+
 #[test]
 fn a_snapshot_whose_commit_fails_does_not_exist_and_the_disk_goes_on() {
     let mut place = Place::new();
