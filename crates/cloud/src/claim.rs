@@ -57,6 +57,13 @@ impl Claim {
         self.holds.push(hold);
     }
 
+    /// The part of it that `is` says, as a claim of its own.
+    pub(crate) fn split_off(&mut self, is: impl Fn(&Hold) -> bool) -> Self {
+        let (split, kept) = self.holds.drain(..).partition(is);
+        self.holds = kept;
+        Self { cloud: self.cloud.clone(), holds: split }
+    }
+
     /// Publishes what came of it and lets go, in one step.
     pub(crate) fn publish<R>(mut self, publish: impl FnOnce(&mut World) -> R) -> R {
         let mut world = self.cloud.inner.world.lock();

@@ -311,6 +311,9 @@ pub enum CloudError {
         /// The snapshot.
         snapshot: String,
     },
+    /// An image holds one system disk, and only that is made from a system disk's snapshot.
+    #[error("an image holds exactly one system disk, made from a snapshot")]
+    NotOneSystemDisk,
     /// The snapshot the disk was made from is gone.
     #[error("the snapshot {snapshot} the disk {disk} was made from is gone")]
     SourceSnapshotGone {

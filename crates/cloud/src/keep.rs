@@ -7,7 +7,8 @@
 use block_store::RequestId;
 
 use crate::{
-    Caller, Cloud, CloudError, CreateSnapshot, caller::Right, snapshot::ReadySnapshot, world::World,
+    Caller, Cloud, CloudError, CreateSnapshot, caller::Right, snapshot::ReadySnapshots,
+    world::World,
 };
 
 impl Cloud {
@@ -30,7 +31,7 @@ impl Cloud {
         caller: &Caller,
         disk: &str,
         request_id: RequestId,
-    ) -> Result<ReadySnapshot, CloudError> {
+    ) -> Result<ReadySnapshots, CloudError> {
         caller.may(Right::Change, "CreateSnapshot")?;
         let now = crate::clock::whole_seconds(self.now_seconds());
         let request = CreateSnapshot {

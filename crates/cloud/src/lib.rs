@@ -74,8 +74,8 @@ pub use disk::{
 pub use error::{CloudError, Countable, Field, Quota, Resource};
 pub use filter::TagFilter;
 pub use image::{
-    CreateImage, DescribeImages, ImageDataDisk, ImageOwnerAlias, ImageShare, ImageView,
-    ImportImage, ImportStarted, OpenImage, ShareImage,
+    CreateImage, DescribeImages, ImageDataDisk, ImageDiskAsked, ImageFrom, ImageOwnerAlias,
+    ImageShare, ImageView, ImportImage, ImportStarted, OpenImage, ShareImage,
 };
 pub use instance::{
     ChangePower, CreateInstance, DataDisk, DescribeInstances, InstanceCreated, InstanceStatus,

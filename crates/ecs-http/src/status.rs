@@ -74,8 +74,14 @@ fn code_and_status(error: &CloudError, action: &str) -> (&'static str, u16) {
         CloudError::DiskCreatingSnapshot { .. } => ("DiskCreatingSnapshot", 403),
         CloudError::SnapshotInProgress { .. } => ("IncorrectDiskStatus.CreatingSnapshot", 403),
         CloudError::NeverAttached { .. } => ("IncorrectDiskStatus.NeverAttached", 403),
-        CloudError::NeverUsed { .. } => ("IncorrectDiskStatus.NeverUsed", 403),
-        CloudError::DeviceInUse { .. } => ("InvalidDevice.InUse", 403),
+        CloudError::NeverUsed { .. } => match action {
+            "CreateImage" => ("IncorrectInstanceStatus", 400),
+            _ => ("IncorrectDiskStatus.NeverUsed", 403),
+        },
+        CloudError::DeviceInUse { .. } => match action {
+            "CreateImage" => ("InvalidDevice.InUse", 400),
+            _ => ("InvalidDevice.InUse", 403),
+        },
         CloudError::DiskLimitExceeded { .. } => ("InstanceDiskLimitExceeded", 403),
         CloudError::NotSameZone { .. } => ("ResourcesNotInSameZone", 403),
         CloudError::DiskError { .. } => ("DiskError", 403),
@@ -83,7 +89,10 @@ fn code_and_status(error: &CloudError, action: &str) -> (&'static str, u16) {
         CloudError::SizeTooLarge { field, .. } => too_large(*field),
         CloudError::SmallerThanImage { .. } => ("InvalidSystemDiskSize.LessThanImageSize", 404),
 
-        CloudError::InstanceLockedForSecurity { .. } => ("InstanceLockedForSecurity", 403),
+        CloudError::InstanceLockedForSecurity { .. } => match action {
+            "CreateImage" => ("InstanceLockedForSecurity", 400),
+            _ => ("InstanceLockedForSecurity", 403),
+        },
         CloudError::ExpiredOrInArrears { .. } => match action {
             "StartInstance" | "StartInstances" => ("InstanceExpired", 403),
             "CreateSnapshot" => ("DiskInArrears", 403),
@@ -107,6 +116,7 @@ fn code_and_status(error: &CloudError, action: &str) -> (&'static str, u16) {
             "CreateImage" => ("OperationDenied", 403),
             _ => ("InvalidSnapshotId.NotDataDiskSnapshot", 403),
         },
+        CloudError::NotOneSystemDisk => ("OperationDenied", 400),
         CloudError::SourceSnapshotGone { .. } => ("InvalidSourceSnapshot", 403),
         CloudError::SourceImageGone { .. } => ("OperationDenied", 403),
         CloudError::SharedImageGone { .. } => ("SharedImageDeleted", 403),

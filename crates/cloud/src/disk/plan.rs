@@ -8,7 +8,9 @@ use block_device::ByteLength;
 use block_store::{LayerId, StagedDisk};
 use catalog::{
     Batch, CatalogError,
-    record::{Attachment, ChargeType, Disk, DiskRole, ImageStatus, Origin, SnapshotStatus, Tags},
+    record::{
+        Attachment, ChargeType, Disk, DiskRole, ImageStatus, Origin, Snapshot, SnapshotStatus, Tags,
+    },
 };
 
 use crate::{
@@ -26,13 +28,18 @@ pub(crate) enum Given<'a> {
     Nothing,
     Image(&'a str),
     Snapshot(&'a str),
+    /// A snapshot that an image of that account names.
+    BehindImage {
+        snapshot: &'a str,
+        owner: &'a str,
+    },
 }
 
 /// What is asked of a new disk.
 #[derive(Debug)]
 pub(crate) struct DiskSeed<'a> {
     pub(crate) account: &'a str,
-    /// The operator is not held to the table of categories.
+    /// The operator, and what an image says, is not held to the table of categories.
     pub(crate) by_operator: bool,
     pub(crate) role: DiskRole,
     pub(crate) category: &'static Category,
@@ -98,7 +105,7 @@ impl Cloud {
             role: seed.role,
             origin: start.origin,
             origin_owner: start.owner,
-            origin_via_image: false,
+            origin_via_image: matches!(seed.given, Given::BehindImage { .. }),
             delete_with_instance: with_instance,
             attachment: seed.attachment,
             detached: None,
@@ -124,7 +131,16 @@ impl Cloud {
             Given::Nothing => {
                 Ok(Start { origin: Origin::Empty, owner: own, size: 0, base: None, pin: None })
             }
-            Given::Snapshot(id) => self.start_of_snapshot(world, seed, id),
+            Given::Snapshot(id) => {
+                let snapshot = world.snapshot(seed.account, id)?;
+                if snapshot.disk_role != DiskRole::Data && !seed.by_operator {
+                    return Err(CloudError::SnapshotOfWrongType { snapshot: id.into() });
+                }
+                self.start_of_snapshot(snapshot)
+            }
+            Given::BehindImage { snapshot, owner } => {
+                self.start_of_snapshot(world.snapshot(owner, snapshot)?)
+            }
             Given::Image(id) => {
                 let image = world.visible_image(seed.account, id)?;
                 if image.status != ImageStatus::Available {
@@ -141,29 +157,20 @@ impl Cloud {
         }
     }
 
-    fn start_of_snapshot(
-        &self,
-        world: &World,
-        seed: &DiskSeed<'_>,
-        id: &str,
-    ) -> Result<Start, CloudError> {
-        let snapshot = world.snapshot(seed.account, id)?;
+    fn start_of_snapshot(&self, snapshot: &Snapshot) -> Result<Start, CloudError> {
+        let id = snapshot.id.clone();
         if snapshot.status != SnapshotStatus::Accomplished {
-            let status = snapshot.status;
-            return Err(CloudError::SnapshotNotReady { snapshot: id.into(), status });
-        }
-        if snapshot.disk_role != DiskRole::Data && !seed.by_operator {
-            return Err(CloudError::SnapshotOfWrongType { snapshot: id.into() });
+            return Err(CloudError::SnapshotNotReady { snapshot: id, status: snapshot.status });
         }
         if source::is_too_old(snapshot, self.snapshot_cutoff()) {
-            return Err(CloudError::SnapshotTooOld { snapshot: id.into() });
+            return Err(CloudError::SnapshotTooOld { snapshot: id });
         }
         Ok(Start {
-            origin: Origin::Snapshot { id: id.into() },
-            owner: seed.account.into(),
+            origin: Origin::Snapshot { id: id.clone() },
+            owner: snapshot.account.clone(),
             size: snapshot.size,
             base: snapshot.layer.map(layer_name),
-            pin: Some(id.into()),
+            pin: Some(id),
         })
     }
 
@@ -175,7 +182,9 @@ impl Cloud {
         match (seed.given, seed.size) {
             (Given::Nothing, None) => Err(CloudError::Missing { parameter: "Size" }),
             (Given::Nothing, Some(asked)) => Ok(asked),
-            (Given::Snapshot(_), asked) => Ok(asked.unwrap_or(0).max(start.size)),
+            (Given::Snapshot(_) | Given::BehindImage { .. }, asked) => {
+                Ok(asked.unwrap_or(0).max(start.size))
+            }
             (Given::Image(_), None) => Ok(self.default_size(seed, start.size)),
             (Given::Image(_), Some(asked)) if asked < start.size => {
                 let least = start.size.div_ceil(GIB);

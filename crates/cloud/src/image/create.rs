@@ -1,21 +1,19 @@
-//! CreateImage, from the snapshot of a system disk.
+//! CreateImage: what its three forms share.
 //!
 //! What must always hold: nothing is copied: the image names the snapshot's layer, which stays as long
 //! as either of the two names it.
+//! Left to others: an image of snapshots (`of_disks`), of an instance (`of_instance`).
 
-use catalog::{
-    Batch,
-    record::{DiskRole, Image, ImageStatus, SnapshotStatus},
-};
+use catalog::record::{Image, ImageStatus, Origin};
 
-use super::CreateImage;
+use super::{CreateImage, ImageDiskAsked, ImageFrom};
 use crate::{
-    Caller, Cloud, CloudError, Field, Quota, caller::Right, claim::Hold, client_token::TokenSlot,
-    ids, rules, tags, texts, world::World,
+    Caller, Cloud, CloudError, Field, Quota, caller::Right, client_token::TokenSlot, ids, rules,
+    tags, texts, world::World,
 };
 
 impl Cloud {
-    /// Makes an image of what a snapshot holds.
+    /// Makes an image; answers its id.
     pub fn create_image(
         &self,
         caller: &Caller,
@@ -34,65 +32,48 @@ impl Cloud {
         request: &CreateImage,
         slot: &mut TokenSlot,
     ) -> Result<String, CloudError> {
-        let mut world = self.world_when(|world| world.is_quiet(&[&request.snapshot]));
-        let image = self.check_image(&world, caller, request)?;
-        let holds = vec![
-            Hold::Pin(request.snapshot.clone()),
-            Hold::ImageName(image.account.clone(), image.name.clone()),
-        ];
-        let claim = self.claim(&mut world, holds);
-        drop(world);
-        let id = image.id.clone();
-        let mut batch = Batch::new();
-        batch.put(&image)?;
-        slot.record(self, &mut batch, &id)?;
-        self.commit(&batch)?;
-        claim.publish(|world| world.images.insert(image.id.clone(), image));
-        Ok(id)
+        match &request.from {
+            ImageFrom::Snapshot(snapshot) => {
+                let snapshot = Some(snapshot.clone());
+                let system = ImageDiskAsked { snapshot, ..ImageDiskAsked::default() };
+                self.make_image_of_disks(caller, request, &[system], slot)
+            }
+            ImageFrom::Disks(disks) => self.make_image_of_disks(caller, request, disks, slot),
+            ImageFrom::Instance(id) => self.make_image_of_instance(caller, request, id, slot),
+        }
     }
 
-    fn check_image(
+    /// The record of an image whose content follows. `origin` is what its system disk came from.
+    pub(super) fn new_image(
         &self,
         world: &World,
         caller: &Caller,
         request: &CreateImage,
+        origin: Option<&Image>,
     ) -> Result<Image, CloudError> {
-        let snapshot = world.snapshot(&caller.account, &request.snapshot)?;
-        let snapshot_id = snapshot.id.clone();
-        if snapshot.status != SnapshotStatus::Accomplished {
-            let status = snapshot.status;
-            return Err(CloudError::SnapshotNotReady { snapshot: snapshot_id, status });
-        }
-        if snapshot.disk_role != DiskRole::System {
-            return Err(CloudError::SnapshotOfWrongType { snapshot: snapshot_id });
-        }
         rules::account_pays(world, &caller.account)?;
         let id = ids::image()?;
         let name = texts::name(Field::ImageName, request.name.as_deref())?;
         let name = if name.is_empty() { id.clone() } else { name };
         self.may_add_image(world, &caller.account, &name)?;
-        let source = world.disks.get(&snapshot.disk).and_then(|disk| match &disk.origin {
-            catalog::record::Origin::Image { id } => world.images.get(id),
-            _ => None,
-        });
         Ok(Image {
             id,
             account: caller.account.clone(),
             name,
             description: texts::description(request.description.as_deref())?,
             version: texts::echoed(Field::ImageVersion, request.version.as_deref())?,
-            size: snapshot.size,
-            layer: snapshot.layer,
-            root: snapshot.root,
+            size: 0,
+            layer: None,
+            root: None,
             architecture: given_or(request.architecture.as_deref(), "x86_64"),
-            os_type: source.map_or_else(|| "linux".into(), |image| image.os_type.clone()),
-            os_name: source.map(|image| image.os_name.clone()).unwrap_or_default(),
+            os_type: origin.map_or_else(|| "linux".into(), |image| image.os_type.clone()),
+            os_name: origin.map(|image| image.os_name.clone()).unwrap_or_default(),
             platform: texts::echoed(Field::Platform, request.platform.as_deref())?,
-            status: ImageStatus::Available,
+            status: ImageStatus::Creating,
             public: false,
             shared_with: Default::default(),
             created: self.now_seconds(),
-            source_snapshot: Some(snapshot_id),
+            source_snapshot: None,
             format: String::new(),
             data_disks: Vec::new(),
             tags: tags::checked(&request.tags)?,
@@ -116,6 +97,16 @@ impl Cloud {
             return Err(CloudError::ImageNameTaken { name: name.into() });
         }
         Ok(())
+    }
+}
+
+impl World {
+    /// The image a disk was made from, if that is still there.
+    pub(super) fn image_behind(&self, disk: &str) -> Option<&Image> {
+        match &self.disks.get(disk)?.origin {
+            Origin::Image { id } => self.images.get(id),
+            Origin::Empty | Origin::Snapshot { .. } => None,
+        }
     }
 }
 

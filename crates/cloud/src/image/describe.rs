@@ -59,8 +59,14 @@ fn view(
     image: &Image,
 ) -> ImageView {
     let own = image.account == caller.account;
-    let settled =
-        if image.layer.is_some() || image.status == ImageStatus::Available { 100 } else { 0 };
+    let waits = image.status == ImageStatus::Creating && image.source_snapshot.is_some();
+    let settled = if waits {
+        world.progress_of_waiting(image)
+    } else if image.layer.is_some() || image.status == ImageStatus::Available {
+        100
+    } else {
+        0
+    };
     ImageView {
         id: image.id.clone(),
         account: image.account.clone(),

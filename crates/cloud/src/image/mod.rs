@@ -8,13 +8,16 @@ mod create;
 mod delete;
 mod describe;
 mod import;
+mod of_disks;
+mod of_instance;
 mod share;
+mod waiting;
 
 use std::{fs::File, path::PathBuf};
 
 use block_device::ByteLength;
 use block_store::{BackingPolicy, ImageFormat};
-use catalog::record::{ImageStatus, Tags};
+use catalog::record::{DiskRole, ImageStatus, Tags};
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -58,11 +61,35 @@ pub struct ImportStarted {
     pub task: String,
 }
 
-/// `CreateImage` from the snapshot of a system disk.
+/// What an image is made from.
+#[derive(Clone, Debug, Serialize)]
+pub enum ImageFrom {
+    /// The snapshot of a system disk.
+    Snapshot(String),
+    /// All disks of an instance, at one moment.
+    Instance(String),
+    /// The snapshot of a system disk, and data disks beside it.
+    Disks(Vec<ImageDiskAsked>),
+}
+
+/// `DiskDeviceMapping.N` of `CreateImage`.
 #[derive(Clone, Debug, Default, Serialize)]
+pub struct ImageDiskAsked {
+    /// What it starts from; none for an empty data disk.
+    pub snapshot: Option<String>,
+    /// What it is to be; what the snapshot's disk was, if not given.
+    pub role: Option<DiskRole>,
+    /// `/dev/xvdb` to `/dev/xvdz`; the first free one if none is given.
+    pub device: Option<String>,
+    /// Bytes; the snapshot's if none is given.
+    pub size: Option<u64>,
+}
+
+/// `CreateImage`.
+#[derive(Clone, Debug, Serialize)]
 pub struct CreateImage {
-    /// The snapshot.
-    pub snapshot: String,
+    /// What from.
+    pub from: ImageFrom,
     /// Unique within the account; the id if none is given.
     pub name: Option<String>,
     /// Free text.
@@ -75,8 +102,27 @@ pub struct CreateImage {
     pub platform: Option<String>,
     /// Labels.
     pub tags: Vec<(String, String)>,
+    /// Check only.
+    pub dry_run: bool,
     /// Same token and parameters, same answer.
     pub client_token: Option<String>,
+}
+
+impl CreateImage {
+    /// Nothing given but what from.
+    pub fn of(from: ImageFrom) -> Self {
+        Self {
+            from,
+            name: None,
+            description: None,
+            version: None,
+            architecture: None,
+            platform: None,
+            tags: Vec::new(),
+            dry_run: false,
+            client_token: None,
+        }
+    }
 }
 
 /// Whose an image is, seen from a caller.

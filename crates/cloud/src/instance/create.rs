@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 
 use catalog::{
     Batch,
-    record::{Attachment, ChargeType, DiskRole, Instance, PendingReset, Power, Tags},
+    record::{Attachment, ChargeType, DiskRole, ImageDisk, Instance, PendingReset, Power, Tags},
 };
 use jiff::{Timestamp, ToSpan, tz::TimeZone};
 
@@ -133,16 +133,27 @@ impl Cloud {
         Self::check_account(world, caller)?;
         let record = self.instance_record(caller, request, power)?;
         rules::account_pays(world, &caller.account)?;
+        let mut disks = vec![self.plan_system(world, caller, request, &record)?];
+        let behind = behind_image(world, request);
         let most = self.inner.settings.data_disks_per_instance;
-        if request.data_disks.len() > most {
+        if request.data_disks.len().saturating_add(behind.len()) > most {
             return Err(CloudError::TooMany { what: Countable::DataDisks, most });
         }
-        let mut disks = vec![self.plan_system(world, caller, request, &record)?];
         let mut taken = BTreeSet::from([SYSTEM_DEVICE.to_owned()]);
+        taken.extend(behind.iter().map(|disk| disk.device.clone()));
+        let named = request.data_disks.iter().filter_map(|disk| disk.device.clone());
+        let named: BTreeSet<_> = named.collect();
         for asked in &request.data_disks {
-            let device = free_device(&taken, asked.device.as_deref())?;
+            let device = match texts::given(asked.device.as_deref()) {
+                Some(device) => free_device(&taken, Some(device))?,
+                // None that is asked for further on.
+                None => free_device(&taken.union(&named).cloned().collect(), None)?,
+            };
             taken.insert(device.clone());
             disks.push(self.plan_data(world, caller, asked, &record, device)?);
+        }
+        for disk in behind {
+            disks.push(self.plan_behind(world, caller, disk, &record)?);
         }
         Ok(InstancePlan { record, disks })
     }
@@ -309,6 +320,42 @@ impl Cloud {
         )
     }
 
+    /// A data disk that comes with the image.
+    fn plan_behind(
+        &self,
+        world: &World,
+        caller: &Caller,
+        disk: &ImageDisk,
+        instance: &Instance,
+    ) -> Result<DiskPlan, CloudError> {
+        let owner = world.images.get(&instance.image_id).map_or("", |image| &image.account);
+        let given = match texts::given(Some(&disk.snapshot)) {
+            Some(snapshot) => Given::BehindImage { snapshot, owner },
+            None => Given::Nothing,
+        };
+        let category = Category::of(DEFAULT_CATEGORY);
+        self.plan_disk(
+            world,
+            DiskSeed {
+                account: &caller.account,
+                // Its size is what the image says.
+                by_operator: true,
+                role: DiskRole::Data,
+                category: category.expect("the default is on offer"),
+                zone: &instance.zone,
+                given,
+                size: Some(disk.size),
+                size_field: Field::DataDiskSize,
+                name: None,
+                description: None,
+                tags: Tags::new(),
+                attachment: Some(self.place(instance, disk.device.clone(), false)),
+                charge_type: instance.charge_type,
+                expires: instance.expires,
+            },
+        )
+    }
+
     fn place(&self, instance: &Instance, device: String, with_instance: bool) -> Attachment {
         Attachment {
             instance: instance.id.clone(),
@@ -328,6 +375,15 @@ impl InstancePlan {
             data_disks: ids.collect(),
         }
     }
+}
+
+/// The data disks of the image whose devices the request does not give to others.
+fn behind_image<'w>(world: &'w World, request: &CreateInstance) -> Vec<&'w ImageDisk> {
+    let image = request.image.as_ref().and_then(|id| world.images.get(id));
+    let asked =
+        |device: &str| request.data_disks.iter().any(|disk| disk.device.as_deref() == Some(device));
+    let all = image.into_iter().flat_map(|image| &image.data_disks);
+    all.filter(|disk| !asked(&disk.device)).collect()
 }
 
 /// What the disks of the request are made from.

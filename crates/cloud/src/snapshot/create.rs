@@ -1,8 +1,11 @@
-//! CreateSnapshot.
+//! CreateSnapshot, and snapshots of several disks at one moment.
 //!
-//! What must always hold: the commit of the record, made while the disk is held still, decides; from the
-//! first moment until the hashes are there the disk counts as being snapshotted.
+//! What must always hold: the commit of the records, made while nothing else is done to the disks,
+//! decides; from the first moment until its hashes are there a disk counts as being snapshotted.
 
+use std::collections::BTreeMap;
+
+use block_device::DiskId;
 use block_store::{CommitError, LayerId, LayerKind, LayerLabel, SnapshotError};
 use catalog::{
     Batch, CatalogError,
@@ -15,7 +18,7 @@ use crate::{
     caller::Right,
     claim::{Claim, Hold},
     client_token::TokenSlot,
-    cloud::disk_name,
+    cloud::{disk_name, layer_name},
     disk::{Category, SETTLED},
     ids, rules, tags, texts,
     world::World,
@@ -54,72 +57,113 @@ impl Cloud {
         world: &mut World,
         caller: &Caller,
         request: &CreateSnapshot,
-    ) -> Result<ReadySnapshot, CloudError> {
-        let record = self.check_snapshot(world, caller, request)?;
-        let claim = self.claim(world, vec![Hold::Snapshotting(request.disk.clone())]);
-        Ok(ReadySnapshot { record, claim })
+    ) -> Result<ReadySnapshots, CloudError> {
+        self.ready_snapshots(world, caller, std::slice::from_ref(request), Vec::new())
+    }
+
+    /// Rules and claim of several snapshots, of a disk each, and what else their call holds.
+    pub(crate) fn ready_snapshots(
+        &self,
+        world: &mut World,
+        caller: &Caller,
+        requests: &[CreateSnapshot],
+        mut holds: Vec<Hold>,
+    ) -> Result<ReadySnapshots, CloudError> {
+        let check = |request| self.check_snapshot(world, caller, request);
+        let records: Vec<_> = requests.iter().map(check).collect::<Result<_, _>>()?;
+        holds.extend(records.iter().map(|record| Hold::Snapshotting(record.disk.clone())));
+        Ok(ReadySnapshots { claim: self.claim(world, holds), records })
     }
 
     /// The snapshot is there and durable when this answers; its hashes follow.
     pub(crate) fn seal_snapshot(
         &self,
-        ready: ReadySnapshot,
+        ready: ReadySnapshots,
         slot: &mut TokenSlot,
     ) -> Result<String, CloudError> {
-        let ReadySnapshot { mut record, mut claim } = ready;
-        let label = LayerLabel {
-            kind: LayerKind::Snapshot,
-            id: record.id.clone(),
-            account: record.account.clone(),
-            name: record.name.clone(),
+        let record = |records: &[Snapshot], batch: &mut Batch| {
+            let id = records[0].id.clone();
+            slot.record(self, batch, &id).map(|()| id)
         };
-        let disk = disk_name(&record.disk)?;
-        let sealed = self.inner.store.snapshot(&disk, label, |layer| {
-            self.commit_snapshot(&mut record, layer, &mut claim, slot)
+        self.seal_snapshots(ready, record, |_, id| id)
+    }
+
+    /// Takes all of them at one moment. `complete` adds what else their commit decides over, and
+    /// `publish` shows that in the same step as the snapshots.
+    pub(crate) fn seal_snapshots<T, R>(
+        &self,
+        ready: ReadySnapshots,
+        complete: impl FnOnce(&[Snapshot], &mut Batch) -> Result<T, CloudError>,
+        publish: impl FnOnce(&mut World, T) -> R,
+    ) -> Result<R, CloudError> {
+        let ReadySnapshots { mut records, mut claim } = ready;
+        let asked = records.iter().map(|record| Ok((disk_name(&record.disk)?, label_of(record))));
+        let asked = asked.collect::<Result<_, CloudError>>()?;
+        let mut completed = None;
+        let sealed = self.inner.store.snapshot_together(asked, |layers| {
+            let made = self.commit_snapshots(&mut records, layers, &mut claim, complete)?;
+            completed = Some(made);
+            Ok(())
         });
-        let layer = sealed.map_err(|error| match error {
+        sealed.map_err(|error| match error {
             SnapshotError::Store(error) => error.into(),
             SnapshotError::Commit(error) => error,
         })?;
-        let id = record.id.clone();
-        let claim = claim.publish_keeping(
-            |hold| layer.is_some() && matches!(hold, Hold::Snapshotting(_)),
-            |world| drop(world.snapshots.insert(record.id.clone(), record)),
-        );
-        if let Some(layer) = layer {
-            self.hash_in_background(id.clone(), layer, claim);
+        let completed = completed.expect("it was committed");
+        let to_hash: Vec<_> = records
+            .iter()
+            .filter_map(|one| Some((one.id.clone(), one.disk.clone(), layer_name(one.layer?))))
+            .collect();
+        let goes_on = |hold: &Hold| matches!(hold, Hold::Snapshotting(disk) if to_hash.iter().any(|(_, of, _)| of == disk));
+        let mut result = None;
+        let mut claim = claim.publish_keeping(goes_on, |world| {
+            world.snapshots.extend(records.into_iter().map(|one| (one.id.clone(), one)));
+            result = Some(publish(world, completed));
+        });
+        for (id, disk, layer) in to_hash {
+            let own = claim.split_off(|hold| matches!(hold, Hold::Snapshotting(of) if *of == disk));
+            self.hash_in_background(id, layer, own);
         }
-        Ok(id)
+        Ok(result.expect("it was published"))
     }
 
     /// A disk that was never written may share its layer with an image or an older snapshot.
-    fn commit_snapshot(
+    fn commit_snapshots<T>(
         &self,
-        record: &mut Snapshot,
-        layer: Option<LayerId>,
+        records: &mut [Snapshot],
+        layers: &BTreeMap<DiskId, Option<LayerId>>,
         claim: &mut Claim,
-        slot: &mut TokenSlot,
-    ) -> Result<(), CommitError<CloudError>> {
-        if let Some(layer) = layer {
-            let mut world = self.world();
-            if world.claims.leaving.contains(&layer.to_bytes()) {
-                let conflict = CloudError::Conflict { id: record.disk.clone() };
-                return Err(CommitError::NotDone(conflict));
-            }
-            claim.add(&mut world, Hold::LayerPin(layer.to_bytes()));
-        } else {
-            record.status = SnapshotStatus::Accomplished;
-        }
-        record.layer = layer.map(LayerId::to_bytes);
+        complete: impl FnOnce(&[Snapshot], &mut Batch) -> Result<T, CloudError>,
+    ) -> Result<T, CommitError<CloudError>> {
         let mut batch = Batch::new();
-        let filled = batch.put(record).map(drop).map_err(CloudError::from);
-        filled
-            .and_then(|()| slot.record(self, &mut batch, &record.id))
-            .map_err(CommitError::NotDone)?;
-        self.inner.catalog.commit(&batch, &[]).map_err(|error| match error {
+        let fill = || {
+            for record in records.iter_mut() {
+                let layer = layers[&disk_name(&record.disk)?];
+                if let Some(layer) = layer {
+                    self.pin_layer(layer, &record.disk, claim)?;
+                } else {
+                    record.status = SnapshotStatus::Accomplished;
+                }
+                record.layer = layer.map(LayerId::to_bytes);
+                batch.put(record)?;
+            }
+            complete(records, &mut batch)
+        };
+        let completed = fill().map_err(CommitError::NotDone)?;
+        let committed = self.inner.catalog.commit(&batch, &[]);
+        committed.map(|()| completed).map_err(|error| match error {
             CatalogError::InDoubt { .. } => CommitError::InDoubt(error.into()),
             other => CommitError::NotDone(other.into()),
         })
+    }
+
+    fn pin_layer(&self, layer: LayerId, disk: &str, claim: &mut Claim) -> Result<(), CloudError> {
+        let mut world = self.world();
+        if world.claims.leaving.contains(&layer.to_bytes()) {
+            return Err(CloudError::Conflict { id: disk.into() });
+        }
+        claim.add(&mut world, Hold::LayerPin(layer.to_bytes()));
+        Ok(())
     }
 
     pub(crate) fn check_snapshot(
@@ -159,10 +203,19 @@ impl Cloud {
     }
 }
 
-/// A snapshot whose rules were checked and whose claim is held.
-pub(crate) struct ReadySnapshot {
-    record: Snapshot,
+/// Snapshots whose rules were checked and whose claim is held.
+pub(crate) struct ReadySnapshots {
+    records: Vec<Snapshot>,
     claim: Claim,
+}
+
+fn label_of(record: &Snapshot) -> LayerLabel {
+    LayerLabel {
+        kind: LayerKind::Snapshot,
+        id: record.id.clone(),
+        account: record.account.clone(),
+        name: record.name.clone(),
+    }
 }
 
 /// In use by an instance that ever ran, or left behind by one.

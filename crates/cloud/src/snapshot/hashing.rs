@@ -3,7 +3,8 @@
 //! What must always hold: it ends by itself, with hashes or as failed; one that the daemon's end
 //! interrupts is begun again by the next start. The content is safe from the first moment: it was
 //! sealed before the snapshot was answered.
-//! Left to others: the hashes themselves (`block-store`).
+//! An image that was made together with snapshots becomes available with the commit of the last of them.
+//! Left to others: the hashes themselves (`block-store`), which image waits for what (`image/waiting`).
 
 use std::{
     sync::atomic::{AtomicU8, Ordering},
@@ -45,25 +46,40 @@ impl Cloud {
         }
     }
 
+    /// Images that wait for the snapshot are held as well, also where they go on waiting for
+    /// another: of two snapshots that end at once the second then sees the end of the first.
     fn end_snapshot(
         &self,
         id: &str,
         root: Option<Root>,
         mut claim: Claim,
     ) -> Result<(), CloudError> {
-        let mut world = self.world_when(|world| world.is_quiet(&[id]));
+        let mut world = self.world_when(|world| {
+            let waiting = world.images_waiting_for(id);
+            world.is_quiet(&[id]) && waiting.iter().all(|image| world.is_quiet(&[&image.id]))
+        });
         let Some(record) = world.snapshots.get(id).cloned() else { return Ok(()) };
-        claim.add(&mut world, Hold::Quiet(id.into()));
-        drop(world);
         let status =
             if root.is_some() { SnapshotStatus::Accomplished } else { SnapshotStatus::Failed };
         let ended = Snapshot { status, root: root.map(Root::to_bytes), ..record };
+        let waiting: Vec<_> = world.images_waiting_for(id).into_iter().cloned().collect();
+        let images = waiting.iter().filter_map(|image| world.image_after(image, &ended));
+        let images: Vec<_> = images.collect();
+        claim.add(&mut world, Hold::Quiet(id.into()));
+        for image in waiting {
+            claim.add(&mut world, Hold::Quiet(image.id));
+        }
+        drop(world);
         let mut batch = Batch::new();
         batch.put(&ended)?;
+        for image in &images {
+            batch.put(image)?;
+        }
         self.commit(&batch)?;
         claim.publish(|world| {
             world.progress.remove(id);
             world.snapshots.insert(ended.id.clone(), ended);
+            world.images.extend(images.into_iter().map(|image| (image.id.clone(), image)));
         });
         Ok(())
     }

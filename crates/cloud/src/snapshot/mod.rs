@@ -14,7 +14,7 @@ use catalog::record::{DiskRole, SnapshotStatus, Tags};
 use jiff::Timestamp;
 use serde::Serialize;
 
-pub(crate) use create::ReadySnapshot;
+pub(crate) use create::ReadySnapshots;
 pub(crate) use hashing::percent;
 
 use crate::{Paging, TagFilter, paging::Listed};

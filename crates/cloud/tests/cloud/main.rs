@@ -7,6 +7,7 @@ mod batches;
 mod disks;
 mod flows;
 mod gate;
+mod image_forms;
 mod images;
 mod instances;
 mod keep;

@@ -1,8 +1,8 @@
 //! ReInitDisk and ResetDisk beyond the rules: parameters, dry runs, what each goes back to.
 
 use cloud::{
-    Cloud, CloudError, CreateImage, CreateSnapshot, Field, ReInitDisk, ResetDisk, ResizeDisk,
-    SecretText,
+    Cloud, CloudError, CreateImage, CreateSnapshot, Field, ImageFrom, ReInitDisk, ResetDisk,
+    ResizeDisk, SecretText,
 };
 use reinit::VerifyDepth;
 
@@ -143,7 +143,7 @@ fn an_image_made_of_a_snapshot_shares_its_layer() {
     lab.write(&made.system_disk, 4);
     lab.stop(&made.instance);
     let snapshot = lab.snapshot(&made.system_disk);
-    let request = CreateImage { snapshot: snapshot.clone(), ..Default::default() };
+    let request = CreateImage::of(ImageFrom::Snapshot(snapshot.clone()));
     let golden = lab.cloud.create_image(&lab.key(), &request).unwrap();
     assert!(matches!(
         lab.refused(|| lab.cloud.delete_snapshot(&lab.key(), &snapshot, true)),

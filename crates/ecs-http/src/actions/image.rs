@@ -1,15 +1,16 @@
-//! Images: made from snapshots, described, shared, deleted.
+//! Images: made, described, shared, deleted.
 
 use cloud::{
-    CreateImage, DescribeImages, ImageDataDisk, ImageOwnerAlias, ImageStatus, ImageView, ShareImage,
+    CreateImage, DescribeImages, ImageDataDisk, ImageDiskAsked, ImageFrom, ImageOwnerAlias,
+    ImageStatus, ImageView, ShareImage,
 };
 
-use super::{Action, Call, Fields, page_fields, seconds, snapshot::usage, tags};
+use super::{Action, Call, Fields, disk::ROLES, page_fields, seconds, snapshot::usage, tags};
 use crate::{refusal::Refusal, tree::Tree};
 
 pub(super) const ACTIONS: &[Action] = &[
     Action::new("DescribeImages", describe).that_only_asks(),
-    Action::new("CreateImage", create),
+    Action::new("CreateImage", create).with_dry_run(),
     Action::new("DeleteImage", delete).with_dry_run(),
     Action::new("ModifyImageSharePermission", share),
     Action::new("DescribeImageSharePermission", shares).that_only_asks(),
@@ -35,24 +36,48 @@ const OWNERS: [(&str, Option<ImageOwnerAlias>); 4] = [
 fn create(call: &Call<'_>) -> Result<Fields, Refusal> {
     call.check_region()?;
     let parameters = call.parameters;
-    let of_more = parameters.text("InstanceId").is_some()
-        || !parameters.numbers("DiskDeviceMapping").is_empty();
-    if of_more {
-        let message = "An image is made from the snapshot of a system disk: use SnapshotId.";
-        return Err(Refusal::invalid(message));
-    }
     let request = CreateImage {
-        snapshot: parameters.needed("SnapshotId")?,
+        from: image_from(call)?,
         name: parameters.owned("ImageName"),
         description: parameters.owned("Description"),
         version: parameters.owned("ImageVersion"),
         architecture: parameters.owned("Architecture"),
         platform: parameters.owned("Platform"),
         tags: parameters.tags(),
+        dry_run: call.dry_run()?,
         client_token: parameters.owned("ClientToken"),
     };
     let id = call.ask(|cloud, caller| cloud.create_image(caller, &request))?;
     Ok(vec![("ImageId", id.into())])
+}
+
+/// Exactly one of the three.
+fn image_from(call: &Call<'_>) -> Result<ImageFrom, Refusal> {
+    let parameters = call.parameters;
+    let disks = parameters.numbers("DiskDeviceMapping");
+    match (parameters.owned("SnapshotId"), parameters.owned("InstanceId"), disks.is_empty()) {
+        (Some(snapshot), None, true) => Ok(ImageFrom::Snapshot(snapshot)),
+        (None, Some(instance), true) => Ok(ImageFrom::Instance(instance)),
+        (None, None, false) => {
+            let disks = disks.into_iter().map(|number| image_disk(call, number));
+            Ok(ImageFrom::Disks(disks.collect::<Result<_, _>>()?))
+        }
+        (None, None, true) => Err(Refusal::missing("SnapshotId")),
+        _ => {
+            let message = "SnapshotId, InstanceId and DiskDeviceMapping exclude each other.";
+            Err(Refusal::new("InvalidParameter.Conflict", 400, message))
+        }
+    }
+}
+
+fn image_disk(call: &Call<'_>, number: u32) -> Result<ImageDiskAsked, Refusal> {
+    let name = |field: &str| format!("DiskDeviceMapping.{number}.{field}");
+    Ok(ImageDiskAsked {
+        snapshot: call.parameters.owned(&name("SnapshotId")),
+        role: call.one_of(&name("DiskType"), &ROLES, ("InvalidDiskType.ValueNotSupported", 400))?,
+        device: call.parameters.owned(&name("Device")),
+        size: call.size(&name("Size"))?,
+    })
 }
 
 fn delete(call: &Call<'_>) -> Result<Fields, Refusal> {

@@ -12,6 +12,7 @@ mod actions;
 mod batches;
 mod gate;
 mod harness;
+mod image_forms;
 mod operator;
 mod reinit_rows;
 mod replacements;
