@@ -20,17 +20,17 @@ use std::{
 };
 
 use block_device::ByteLength;
-use block_store::RequestId;
+use block_store::{ContentRoot, RequestId, ResetReceipt};
 use catalog::{
     Batch,
-    record::{Disk, Instance, PendingReset, RootBytes},
+    record::{Disk, Instance, Origin, PendingReset, RootBytes},
 };
 use reinit::ResetOrder;
 use serde::Serialize;
 use zeroize::Zeroizing;
 
 use crate::{
-    Caller, Cloud, CloudError, DiskStatus, Field, InstanceStatus, SecretText,
+    Caller, Cloud, CloudError, DiskStatus, Field, InstanceStatus, LastReset, SecretText,
     caller::Right,
     claim::{Claim, Hold},
     client_token::TokenSlot,
@@ -80,6 +80,8 @@ pub struct ResetDone {
     pub started: bool,
     /// The snapshot of what it held before, if that was asked for.
     pub kept: Option<String>,
+    /// The ledger's receipt, with the names people know.
+    pub receipt: LastReset,
 }
 
 /// What a reset would do.
@@ -173,8 +175,19 @@ impl Cloud {
         let kept = kept.transpose()?;
         let pending = self.commit_pending(&disk, request);
         let pending = pending.map_err(|error| keep::but_not_reset(kept.clone(), error))?;
-        let (auto_start, root) = (request.auto_start, found.root);
-        Ok(ReadyReset { begun, disk, instance, order, claim, pending, auto_start, root, kept })
+        let (auto_start, root, origin) = (request.auto_start, found.root, disk.origin.clone());
+        Ok(ReadyReset {
+            begun,
+            disk,
+            instance,
+            order,
+            claim,
+            pending,
+            auto_start,
+            root,
+            origin,
+            kept,
+        })
     }
 
     /// Rows 1 to 11.
@@ -296,7 +309,7 @@ impl Cloud {
                 to_start.push((ready.disk.account.clone(), ready.instance.clone()));
             }
             match receipt {
-                Ok(receipt) => Ok(finish_reset(ready, &receipt)),
+                Ok(receipt) => Ok(self.finish_reset(ready, &receipt)),
                 Err(error) => {
                     let error = self.abandon_reset(&ready, error.into());
                     Err(keep::but_not_reset(ready.kept, error))
@@ -310,6 +323,46 @@ impl Cloud {
             self.start_after_reset(&account, &instance, &mut answers);
         }
         answers
+    }
+
+    fn finish_reset(&self, ready: ReadyReset, receipt: &ResetReceipt) -> ResetDone {
+        let elapsed = ready.begun.elapsed();
+        let kept_receipt = self.receipt(&ready, receipt);
+        let ReadyReset { disk, instance, order, claim, pending, root, kept, .. } = ready;
+        claim.publish(|world| {
+            if let Some(changed) = pending {
+                world.disks.insert(changed.id.clone(), changed);
+            }
+        });
+        ResetDone {
+            disk: disk.id,
+            instance,
+            request_id: order.request_id,
+            epoch_before: receipt.epoch_before.get(),
+            epoch_after: receipt.epoch_after.get(),
+            root,
+            elapsed,
+            started: false,
+            kept,
+            receipt: kept_receipt,
+        }
+    }
+
+    /// What `show_disk` tells of the reset from now on, without a look at any layer's files.
+    fn receipt(&self, ready: &ReadyReset, receipt: &ResetReceipt) -> LastReset {
+        let of_zeros = || {
+            // The claim is still held: the disk cannot be gone, nor have another size.
+            let size = self.inner.store.disk(&ready.order.disk).ok()?.size;
+            Some(ContentRoot::new(size).finish().to_bytes())
+        };
+        LastReset {
+            request_id: receipt.request_id.to_string(),
+            time: jiff::Timestamp::try_from(receipt.time).unwrap_or_default(),
+            epoch_before: receipt.epoch_before.get(),
+            epoch_after: receipt.epoch_after.get(),
+            origin: Some(ready.origin.clone()),
+            root: if receipt.base.is_some() { ready.root } else { of_zeros() },
+        }
     }
 
     /// What waited for the reset must not be found waiting for a later ledger record. Where nobody
@@ -340,27 +393,6 @@ impl Cloud {
     }
 }
 
-fn finish_reset(ready: ReadyReset, receipt: &block_store::ResetReceipt) -> ResetDone {
-    let elapsed = ready.begun.elapsed();
-    let ReadyReset { disk, instance, order, claim, pending, root, kept, .. } = ready;
-    claim.publish(|world| {
-        if let Some(changed) = pending {
-            world.disks.insert(changed.id.clone(), changed);
-        }
-    });
-    ResetDone {
-        disk: disk.id,
-        instance,
-        request_id: order.request_id,
-        epoch_before: receipt.epoch_before.get(),
-        epoch_after: receipt.epoch_after.get(),
-        root,
-        elapsed,
-        started: false,
-        kept,
-    }
-}
-
 /// A reset whose rules were checked and whose claim is held.
 pub(crate) struct ReadyReset {
     pub(crate) begun: Instant,
@@ -372,6 +404,8 @@ pub(crate) struct ReadyReset {
     pub(crate) pending: Option<Disk>,
     pub(crate) auto_start: bool,
     pub(crate) root: Option<RootBytes>,
+    /// What it goes back to.
+    pub(crate) origin: Origin,
     /// The snapshot that was taken first.
     pub(crate) kept: Option<String>,
 }

@@ -7,7 +7,7 @@
 use std::time::Instant;
 
 use block_store::RequestId;
-use catalog::record::{Disk, Instance, SnapshotStatus};
+use catalog::record::{Disk, Instance, Origin, SnapshotStatus};
 
 use crate::{
     Caller, Cloud, CloudError, ResetDone,
@@ -72,7 +72,19 @@ impl Cloud {
         drop(world);
         let order = self.order(&disk.id, &found, request_id)?;
         let (pending, auto_start, root, kept) = (None, false, found.root, None);
-        Ok(ReadyReset { begun, disk, instance, order, claim, pending, auto_start, root, kept })
+        let origin = Origin::Snapshot { id: request.snapshot.clone() };
+        Ok(ReadyReset {
+            begun,
+            disk,
+            instance,
+            order,
+            claim,
+            pending,
+            auto_start,
+            root,
+            origin,
+            kept,
+        })
     }
 
     fn check_reset<'w>(
