@@ -72,8 +72,13 @@ impl Service {
         let made = cloud.create_key(&Caller::operator("lab"), "lab", Role::Full, None).unwrap();
         let key = Key { id: made.access_key_id, secret: made.secret.reveal().to_owned() };
         let limits = Limits::default();
-        let front =
-            OpenFront { cloud: cloud.clone(), clock: clock.clone(), limits, nonce_directory: None };
+        let front = OpenFront {
+            cloud: cloud.clone(),
+            clock: clock.clone(),
+            limits,
+            nonce_directory: None,
+            audit: None,
+        };
         let front = Front::open(front).unwrap();
         let socket = directory.path().join("control.sock");
         let (stop, stopped) = oneshot::channel();

@@ -110,3 +110,44 @@ fn a_full_store_keeps_what_it_has_resets_deletes_and_gets_its_space_back() {
     );
     assert!(site.run(&["disk", "verify", &machine.system])["InInitialState"] == true);
 }
+
+#[test]
+fn a_reset_on_a_file_system_full_to_the_last_byte_is_answered_and_lost_audit_lines_are_counted() {
+    let Some((site, _mounted)) = small_site() else { return };
+    let machine = machine_of(&site);
+    site.stop(&machine.instance);
+    let reset = || site.reinit(&machine.data[0], Signature::V1);
+    reset();
+    let filler = site.scratch().join("filler");
+    fill_to_the_last_byte(&filler);
+    let lost = || {
+        let (_, page) = tests::ecs::get(&site.daemon().http(), "/metrics");
+        let line = page.lines().find(|line| line.starts_with("reinit_audit_lost_total "));
+        line.map_or(0, |line| line.rsplit(' ').next().unwrap().parse().unwrap())
+    };
+    // The page that the file has begun holds some more.
+    let needed = (1..100).find(|_| {
+        reset();
+        lost() > 0_u64
+    });
+    needed.expect("the file system is full");
+    std::fs::remove_file(filler).unwrap();
+    let before = lost();
+    reset();
+    assert_eq!(lost(), before);
+    let shown = site.run(&["disk", "show", &machine.data[0]]);
+    let entries = site.run(&["audit"])["Entries"].as_array().unwrap().clone();
+    let last = &entries.last().unwrap()["Resets"][0];
+    assert_eq!(last["RequestId"], shown["LastReset"]["RequestId"]);
+    // Every line is whole, the one after a torn one too.
+    let text = std::fs::read_to_string(site.store().join("audit.jsonl")).unwrap();
+    assert_eq!(text.lines().count(), entries.len());
+}
+
+fn fill_to_the_last_byte(path: &Path) {
+    use std::io::Write as _;
+    let mut file = std::fs::File::create(path).unwrap();
+    for size in [1 << 20, 4096, 1] {
+        while file.write_all(&vec![7; size]).is_ok() {}
+    }
+}

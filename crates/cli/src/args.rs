@@ -89,6 +89,9 @@ pub(crate) enum Command {
     /// Compare the content of snapshots and images with the hashes made when they were sealed
     #[command(after_help = SCRUB_HELP)]
     Scrub(ScrubArgs),
+    /// Who changed what, from where, and what came of it; and who was refused. Oldest first
+    #[command(after_help = AUDIT_HELP)]
+    Audit(AuditArgs),
     /// Print the completions of a shell
     #[command(after_help = "Example:\n  reinit completions bash > /etc/bash_completion.d/reinit")]
     Completions {
@@ -118,6 +121,16 @@ reinit reset --tag bench=run1 --dry-run";
 const SCRUB_HELP: &str = "The daemon does it in the background when one runs; else this command does it itself. What is damaged is named, \
 never repaired, and no longer served; exit 1. A run that was stopped (Ctrl-C) or killed is gone on with by the next.\n\n\
 Examples:\n  reinit scrub --rate 100M\n  reinit scrub --background && reinit scrub --status";
+
+const AUDIT_HELP: &str = "Reads STORE/audit.jsonl and the files before it; needs no daemon. With --json one document, with --follow --json a \
+document a line.\n\nExamples:\n  reinit audit | grep d-23jbf2v5m0123456789a\n  reinit audit --follow --json";
+
+#[derive(Debug, Args)]
+pub(crate) struct AuditArgs {
+    /// Go on with what is added, until Ctrl-C
+    #[arg(long)]
+    pub(crate) follow: bool,
+}
 
 #[derive(Debug, Args)]
 pub(crate) struct ScrubArgs {

@@ -25,7 +25,15 @@ pub(crate) struct Config {
     pub(crate) listen: SocketAddr,
     pub(crate) nbd_listen: Option<SocketAddr>,
     pub(crate) settings: Settings,
+    /// Above this many bytes the audit log begins a new file.
+    pub(crate) audit_size: u64,
+    /// How many older files of the audit log are kept.
+    pub(crate) audit_keep: u32,
 }
+
+/// 144 MiB in all with [`AUDIT_KEEP`]: some half a million lines, and no more than the store's reserve.
+const AUDIT_SIZE: u64 = 16 << 20;
+const AUDIT_KEEP: u32 = 8;
 
 /// `reinit.toml`.
 #[derive(Debug, Default, Deserialize)]
@@ -43,6 +51,10 @@ struct ConfigFile {
     minimum_system_disk: Option<toml::Value>,
     /// The most bytes a second that the hashing of one snapshot reads.
     hash_bandwidth: Option<toml::Value>,
+    /// Above this size the audit log begins a new file.
+    audit_size: Option<toml::Value>,
+    /// How many older files of the audit log are kept; one at least.
+    audit_keep: Option<u32>,
     /// Snapshots from before are too old to reset a disk to, once it was detached.
     snapshot_cutoff: Option<Timestamp>,
 }
@@ -56,7 +68,8 @@ impl Config {
     /// A daemon nobody but this machine reaches, on ports nobody else uses.
     pub(crate) fn for_demo() -> Self {
         let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        Self { listen, nbd_listen: None, settings: Settings::default() }
+        let (audit_size, audit_keep) = (AUDIT_SIZE, AUDIT_KEEP);
+        Self { listen, nbd_listen: None, settings: Settings::default(), audit_size, audit_keep }
     }
 
     fn merge(file: ConfigFile, flags: &ServeArgs) -> Result<Self, String> {
@@ -83,10 +96,23 @@ impl Config {
         if let Some(cutoff) = file.snapshot_cutoff {
             settings.snapshot_cutoff = cutoff;
         }
+        let audit_size = match &file.audit_size {
+            Some(size) => read_size("audit_size", size)?.bytes(),
+            None => AUDIT_SIZE,
+        };
+        let audit_keep = file.audit_keep.unwrap_or(AUDIT_KEEP);
+        if audit_size == 0 || audit_keep == 0 {
+            return Err(
+                "audit_size and audit_keep must be above 0; the audit log cannot be switched off"
+                    .into(),
+            );
+        }
         Ok(Self {
             listen: flags.listen.or(file.listen).unwrap_or(DEFAULT_LISTEN),
             nbd_listen: flags.nbd_listen.or(file.nbd_listen),
             settings,
+            audit_size,
+            audit_keep,
         })
     }
 }
@@ -155,6 +181,13 @@ mod tests {
     }
 
     #[test]
+    fn the_audit_log_has_a_size_and_a_number_of_files() {
+        let of = |text| load(text, &ServeArgs::default()).map(|it| (it.audit_size, it.audit_keep));
+        assert_eq!(of("").unwrap(), (AUDIT_SIZE, AUDIT_KEEP));
+        assert_eq!(of("audit_size = '1M'\naudit_keep = 30").unwrap(), (1 << 20, 30));
+    }
+
+    #[test]
     fn what_cannot_be_meant_is_refused_by_name_in_one_line() {
         for (text, named) in [
             ("hash_bandwith = 1", "hash_bandwith"),
@@ -162,6 +195,9 @@ mod tests {
             ("hash_bandwidth = -1", "hash_bandwidth"),
             ("minimum_system_disk = '100M'", "minimum_system_disk"),
             ("zones = []", "zones"),
+            ("audit_size = 0", "audit_size"),
+            ("audit_keep = 0", "audit_keep"),
+            ("audit_keep = -1", "integer"),
             ("listen = 'nowhere'", "socket address"),
             ("listen = ", "reinit.toml"),
         ] {

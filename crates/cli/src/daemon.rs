@@ -24,7 +24,7 @@ use anyhow::Context as _;
 use block_store::{FileStorage, Store, StoreError};
 use catalog::{Opening, SledCatalog};
 use cloud::{Cloud, OpenCloud, SystemClock};
-use ecs_http::{Front, OpenFront};
+use ecs_http::{AuditPlace, Front, OpenFront};
 use nbd_server::NbdServer;
 use serde_json::{Value, json};
 use tokio::{
@@ -81,8 +81,13 @@ impl Daemon {
             clock: Arc::new(SystemClock),
             limits: ecs_http::Limits::default(),
             nonce_directory: Some(places.run()),
+            audit: Some(AuditPlace {
+                path: places.audit_log(),
+                file_bytes: config.audit_size,
+                files_kept: config.audit_keep,
+            }),
         });
-        let front = front.context("opening the record of used nonces")?;
+        let front = front.context("opening the record of used nonces and the audit log")?;
         let (end, ended) = oneshot::channel();
         let tasks = runtime.handle().clone();
         // Accepting has a thread of its own, whatever the requests do.

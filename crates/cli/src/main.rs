@@ -21,7 +21,7 @@ use clap::Parser as _;
 use crate::{
     args::{Cli, Command},
     commands::{
-        account, demo, disk, fsck, image, init, instance, key, manual, reset, scrub, serve,
+        account, audit, demo, disk, fsck, image, init, instance, key, manual, reset, scrub, serve,
         snapshot,
     },
     control::Control,
@@ -71,6 +71,7 @@ fn run(cli: &Cli) -> Result<Report, Failure> {
         Command::Snapshot(command) => snapshot::run(&control()?, command),
         Command::Instance(command) => instance::run(&control()?, command),
         Command::Reset(args) => reset::run(&control()?, common, args),
+        Command::Audit(args) => audit::run(&places()?, common, args),
         Command::Scrub(args) => scrub::run(&places()?, common, args),
     }
 }

@@ -43,6 +43,10 @@ impl Places {
         self.store.join("secret.key")
     }
 
+    pub(crate) fn audit_log(&self) -> PathBuf {
+        self.store.join("audit.jsonl")
+    }
+
     pub(crate) fn run(&self) -> PathBuf {
         self.store.join("run")
     }

@@ -4,13 +4,19 @@
 //! 1. Every request gets a request id, is counted once and logged once: action, account, code, time;
 //!    never a parameter, a secret or a signature.
 //! 2. A panic in an action is answered as `InternalError` and hurts nobody else.
-//! 3. Version and action are looked at only after the caller is known.
+//! 3. Version and action are acted on only after the caller is known.
+//! 4. A change or a refusal is told to the audit log before it is answered.
 //!
 //! Left to others: who calls (`gate`), what actions do (`actions`), how an answer is written
 //! (`response`).
 
 use std::{
+    cell::RefCell,
     panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -20,15 +26,16 @@ use axum::{
     http::{self, HeaderMap, Method, Response, Uri, header},
 };
 use block_store::RequestId;
-use cloud::Cloud;
+use cloud::{Cloud, ResetDone};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use tokio::time::timeout;
 
 use crate::{
     actions::{self, Call, Fields},
+    audit::{self, Sender, Told},
     client::Client,
     format::AnswerFormat,
-    front::{Door, Front},
+    front::{Door, Front, Peer},
     gate, limits, parameters,
     refusal::Refusal,
     request::Request,
@@ -47,6 +54,7 @@ pub(crate) async fn answer(
     request: http::Request<Body>,
 ) -> Response<Body> {
     let begun = Instant::now();
+    let peer = peer_of(&request);
     let (parts, body) = request.into_parts();
     let query = parts.uri.query().unwrap_or_default().to_owned();
     let body = read_body(body, front.limits().body_within).await;
@@ -55,13 +63,35 @@ pub(crate) async fn answer(
     let envelope = Envelope::new(format, &parts.headers, &parts.uri);
     let (outcome, response) = match body {
         Ok(body) => {
-            let came = Came { door, method: parts.method, query, headers: parts.headers, body };
-            work_on(&front, came, envelope).await
+            let (method, headers) = (parts.method, parts.headers);
+            work_on(&front, Came { door, peer, method, query, headers, body }, envelope).await
         }
-        Err(refusal) => envelope.hold(Outcome::refused(refusal)),
+        Err(refusal) => turned_away(&front, peer, &envelope, refusal),
     };
     outcome.record(&front, begun.elapsed());
     response
+}
+
+/// Without a server in front, as in a test of the router, there is no other end.
+fn peer_of(request: &http::Request<Body>) -> Peer {
+    request.extensions().get().cloned().unwrap_or_else(|| Peer("".into()))
+}
+
+/// Refuses a request that nothing was done about. Its line is written aside: this is no place to wait
+/// for a file.
+fn turned_away(
+    front: &Front,
+    peer: Peer,
+    envelope: &Envelope,
+    refusal: Refusal,
+) -> (Outcome, Response<Body>) {
+    let (mut outcome, response) = envelope.hold(Outcome::refused(refusal.clone()));
+    let mut told = Outcome::refused(refusal);
+    (told.request_id, outcome.request_id) = (envelope.request_id, envelope.request_id);
+    let front = front.clone();
+    // Nobody waits for it.
+    drop(tokio::task::spawn_blocking(move || told.audit(&front, &peer)));
+    (outcome, response)
 }
 
 /// Any path that is none of ours.
@@ -73,8 +103,8 @@ pub(crate) async fn nothing_here(
     let format = AnswerFormat::of(request.headers(), query, None);
     let envelope = Envelope::new(format, request.headers(), request.uri());
     let message = "There is nothing at this path; actions are on /.";
-    let refused = Outcome::refused(Refusal::new("InvalidAction.NotFound", 404, message));
-    let (outcome, response) = envelope.hold(refused);
+    let refusal = Refusal::new("InvalidAction.NotFound", 404, message);
+    let (outcome, response) = turned_away(&front, peer_of(&request), &envelope, refusal);
     outcome.record(&front, Duration::ZERO);
     response
 }
@@ -83,6 +113,7 @@ pub(crate) async fn nothing_here(
 #[derive(Debug)]
 struct Came {
     door: Door,
+    peer: Peer,
     method: Method,
     query: String,
     headers: HeaderMap,
@@ -95,11 +126,23 @@ async fn work_on(front: &Front, came: Came, envelope: Envelope) -> (Outcome, Res
     let (client, _waiting) = Client::new();
     // The operator waits as long as an export takes, and Ctrl-C ends it.
     let within = (came.door == Door::Public).then_some(front.limits().answer_within);
+    let peer = came.peer.clone();
+    // Relaxed: nothing else is told by it.
+    let begun = Arc::new(AtomicBool::new(false));
+    let has_begun = Arc::clone(&begun);
     let done = front.run(within, move || {
+        has_begun.store(true, Ordering::Relaxed);
+        let from = came.peer.clone();
         let outcome = Outcome::of(&worker, came, &envelope, &client);
+        outcome.audit(&worker, &from);
         envelope.hold(outcome)
     });
-    done.await.unwrap_or_else(|refusal| spare.hold(Outcome::refused(refusal)))
+    match done.await {
+        Ok(answered) => answered,
+        // It works on, and tells how it ends itself.
+        Err(refusal) if begun.load(Ordering::Relaxed) => spare.hold(Outcome::refused(refusal)),
+        Err(refusal) => turned_away(front, peer, &spare, refusal),
+    }
 }
 
 /// What a request came to.
@@ -107,16 +150,30 @@ async fn work_on(front: &Front, came: Came, envelope: Envelope) -> (Outcome, Res
 struct Outcome {
     /// The name of the action, once it is known to be one of ours.
     action: &'static str,
-    /// Whose it is, once that is proven.
-    account: String,
+    /// Whose it is, as far as is known.
+    sender: Sender,
     request_id: RequestId,
+    /// Whether the action changes something.
+    changes: bool,
+    /// What it is about, for the audit log.
+    resources: Vec<String>,
+    /// The resets that were done, whatever the result.
+    resets: RefCell<Vec<ResetDone>>,
     result: Result<Fields, Refusal>,
 }
 
 impl Outcome {
     fn refused(refusal: Refusal) -> Self {
         let request_id = RequestId::from_bytes([0; 16]);
-        Self { action: NO_ACTION, account: String::new(), request_id, result: Err(refusal) }
+        Self {
+            action: NO_ACTION,
+            sender: Sender::default(),
+            request_id,
+            changes: false,
+            resources: vec![],
+            resets: RefCell::default(),
+            result: Err(refusal),
+        }
     }
 
     fn of(front: &Front, came: Came, envelope: &Envelope, client: &Client) -> Self {
@@ -138,12 +195,15 @@ impl Outcome {
     ) -> Result<Fields, Refusal> {
         let door = came.door;
         let request = Request::read(came.method, &came.query, came.headers, came.body)?;
-        let caller = gate::caller(front, door, &request)?;
-        self.account.clone_from(&caller.account);
+        // Told also where the sender is refused; acted on only below.
+        let named = request.action().and_then(|name| actions::find(name, door));
+        (self.action, self.changes) =
+            named.map_or((NO_ACTION, false), |it| (it.name, it.changes()));
+        let caller = gate::caller(front, door, &request, &mut self.sender)?;
+        self.resources = audit::resources(&request.parameters, door, &vec![]);
         check_version(door, &request)?;
         let name = request.action().ok_or_else(|| Refusal::missing("Action"))?;
-        let action = actions::find(name, door).ok_or_else(|| Refusal::unknown_action(name))?;
-        self.action = action.name;
+        let action = named.ok_or_else(|| Refusal::unknown_action(name))?;
         let call = Call {
             action: action.name,
             cloud: front.cloud(),
@@ -152,8 +212,31 @@ impl Outcome {
             request_id: self.request_id,
             host,
             client,
+            resets: &self.resets,
         };
-        action.run(&call)
+        let answer = action.run(&call)?;
+        self.resources = audit::resources(&request.parameters, door, &answer);
+        Ok(answer)
+    }
+
+    /// Tells the audit log of a change or a refusal.
+    fn audit(&self, front: &Front, peer: &Peer) {
+        let Some(audit) = front.audit() else { return };
+        let refusal = self.result.as_ref().err();
+        if !self.changes && refusal.is_none() {
+            return;
+        }
+        let told = Told {
+            request_id: self.request_id.to_string(),
+            sender: &self.sender,
+            from: &peer.0,
+            action: self.action,
+            resources: self.resources.clone(),
+            code: refusal.map_or("OK", |refusal| refusal.code),
+            status: refusal.map_or(200, |refusal| refusal.status),
+            resets: &self.resets.borrow(),
+        };
+        audit.tell(&told, front.clock().now());
     }
 
     /// Counts it and logs it, once.
@@ -163,7 +246,7 @@ impl Outcome {
         tracing::info!(
             action = self.action,
             request_id = %self.request_id,
-            account = self.account,
+            account = self.sender.account,
             code,
             micros = elapsed.as_micros(),
             "answered"

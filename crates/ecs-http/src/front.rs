@@ -16,6 +16,8 @@ use tokio::{sync::Semaphore, time::timeout};
 
 use crate::{
     answer::{answer, nothing_here},
+    audit::Audit,
+    audit_log::{AuditLog, AuditPlace},
     limits::Limits,
     metering::Metering,
     nonce::Nonces,
@@ -33,6 +35,8 @@ pub struct OpenFront {
     pub limits: Limits,
     /// Where used nonces are remembered over a restart; none = only in memory.
     pub nonce_directory: Option<PathBuf>,
+    /// Where changes and refusals are told; none = nowhere.
+    pub audit: Option<AuditPlace>,
 }
 
 /// The ECS protocol in front of a cloud. Cheap to clone; every clone is the same.
@@ -47,9 +51,14 @@ struct Inner {
     limits: Limits,
     nonces: Nonces,
     metering: Metering,
+    audit: Option<Audit>,
     /// One permit is one call into the cloud.
     calls: Arc<Semaphore>,
 }
+
+/// The other end of a connection, in words for the audit log.
+#[derive(Clone, Debug)]
+pub(crate) struct Peer(pub(crate) Arc<str>);
 
 /// Where a request came in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,16 +70,19 @@ pub(crate) enum Door {
 }
 
 impl Front {
-    /// A front; fails if the directory for nonces cannot be used.
+    /// A front; fails if the directory for nonces or the audit log cannot be used.
     pub fn open(parts: OpenFront) -> io::Result<Self> {
         let nonces = Nonces::open(parts.nonce_directory.as_deref(), parts.clock.now())?;
+        let metering = Metering::new();
+        let log = parts.audit.map(|place| AuditLog::open(place, metering.clone())).transpose()?;
         let inner = Inner {
+            audit: log.map(|log| Audit::new(log, metering.clone())),
             calls: Arc::new(Semaphore::new(parts.limits.calls)),
             cloud: parts.cloud,
             clock: parts.clock,
             limits: parts.limits,
             nonces,
-            metering: Metering::new(),
+            metering,
         };
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -148,6 +160,10 @@ impl Front {
     pub(crate) fn metering(&self) -> &Metering {
         &self.inner.metering
     }
+
+    pub(crate) fn audit(&self) -> Option<&Audit> {
+        self.inner.audit.as_ref()
+    }
 }
 
 impl fmt::Debug for OpenFront {
@@ -183,7 +199,7 @@ mod tests {
             clock: Arc::new(SystemClock),
         });
         let (cloud, clock) = (cloud.unwrap(), Arc::new(SystemClock));
-        Front::open(OpenFront { cloud, clock, limits, nonce_directory: None }).unwrap()
+        Front::open(OpenFront { cloud, clock, limits, nonce_directory: None, audit: None }).unwrap()
     }
 
     #[tokio::test]

@@ -7,25 +7,35 @@
 use cloud::{AccessKey, Caller, DEFAULT_ACCOUNT, KeyState};
 
 use crate::{
+    audit::Sender,
     front::{Door, Front},
     refusal::Refusal,
     request::Request,
     signature, status,
 };
 
-/// Who sent the request.
-pub(crate) fn caller(front: &Front, door: Door, request: &Request) -> Result<Caller, Refusal> {
-    match door {
+/// Who sent the request. What is known of the sender is told also where it is refused.
+pub(crate) fn caller(
+    front: &Front,
+    door: Door,
+    request: &Request,
+    sender: &mut Sender,
+) -> Result<Caller, Refusal> {
+    let caller = match door {
         Door::Control => {
+            *sender = Sender::operator();
             let account = request.parameters.text("Account").unwrap_or(DEFAULT_ACCOUNT);
-            Ok(Caller::operator(account))
+            Caller::operator(account)
         }
-        Door::Public => signer(front, request),
-    }
+        Door::Public => signer(front, request, sender)?,
+    };
+    sender.account.clone_from(&caller.account);
+    Ok(caller)
 }
 
-fn signer(front: &Front, request: &Request) -> Result<Caller, Refusal> {
+fn signer(front: &Front, request: &Request, sender: &mut Sender) -> Result<Caller, Refusal> {
     let claimed = signature::read(request)?;
+    *sender = Sender::of_key(&claimed.access_key);
     let key = front.cloud().access_key(&claimed.access_key);
     let key = key.map_err(|error| status::refusal("", &error))?.ok_or_else(unknown_key)?;
     check_state(&key)?;

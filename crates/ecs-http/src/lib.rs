@@ -15,6 +15,9 @@
 
 mod actions;
 mod answer;
+mod audit;
+mod audit_log;
+mod bucket;
 mod client;
 mod deadline_io;
 mod format;
@@ -34,6 +37,7 @@ mod signature;
 mod status;
 mod tree;
 
+pub use audit_log::AuditPlace;
 pub use front::{Front, OpenFront};
 pub use limits::Limits;
 pub use server::serve;

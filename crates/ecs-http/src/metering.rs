@@ -49,6 +49,25 @@ impl Metering {
         });
     }
 
+    /// A line of the audit log was written.
+    pub(crate) fn audited(&self) {
+        self.count("reinit_audit_lines_total");
+    }
+
+    /// A line of the audit log could not be written.
+    pub(crate) fn audit_lost(&self) {
+        self.count("reinit_audit_lost_total");
+    }
+
+    /// A stranger had his share of the audit log.
+    pub(crate) fn audit_left_out(&self) {
+        self.count("reinit_audit_left_out_total");
+    }
+
+    fn count(&self, name: &'static str) {
+        with_local_recorder(self.recorder.as_ref(), || counter!(name).increment(1));
+    }
+
     /// A connection was opened.
     pub(crate) fn connected(&self) {
         with_local_recorder(self.recorder.as_ref(), || {
@@ -85,6 +104,15 @@ fn describe() {
     );
     metrics::describe_histogram!("reinit_http_request_seconds", "Time to answer, by action.");
     metrics::describe_counter!("reinit_http_panics_total", "Handlers that panicked.");
+    metrics::describe_counter!("reinit_audit_lines_total", "Lines of the audit log written.");
+    metrics::describe_counter!(
+        "reinit_audit_lost_total",
+        "Lines of the audit log that could not be written."
+    );
+    metrics::describe_counter!(
+        "reinit_audit_left_out_total",
+        "Refused calls of strangers beyond their share of the audit log."
+    );
     metrics::describe_counter!("reinit_http_connections_total", "Connections accepted.");
 }
 

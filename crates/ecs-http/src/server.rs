@@ -14,21 +14,26 @@
 use std::{future::Future, io, sync::Arc, time::Duration};
 
 use axum::Router;
-use hyper::server::conn::http1;
+use hyper::{
+    Request,
+    body::Incoming,
+    server::conn::http1,
+    service::{Service as _, service_fn},
+};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::{TcpListener, UnixListener},
+    net::{TcpListener, UnixListener, UnixStream},
     sync::{OwnedSemaphorePermit, Semaphore, watch},
     time::{interval, sleep, timeout},
 };
 
 use crate::{
     deadline_io::DeadlineIo,
-    front::{Door, Front},
+    front::{Door, Front, Peer},
     limits::{self, Limits},
     metering,
 };
@@ -55,14 +60,19 @@ pub async fn serve(
     let accepting = async {
         tokio::join!(
             public.accept(async || {
-                let (stream, _) = tcp.accept().await?;
+                let (stream, address) = tcp.accept().await?;
                 // An answer is one write; waiting to fill a packet would only delay it.
                 stream.set_nodelay(true)?;
-                Ok(stream)
+                Ok((stream, Peer(address.to_string().into())))
             }),
             async {
                 if let Some(control) = &control {
-                    operator.accept(async || Ok(control.accept().await?.0)).await;
+                    let next = async || {
+                        let (stream, _) = control.accept().await?;
+                        let peer = user_of(&stream);
+                        Ok((stream, peer))
+                    };
+                    operator.accept(next).await;
                 }
             },
             fold_metrics(front),
@@ -80,6 +90,16 @@ pub async fn serve(
         stage.send_replace(Stage::Over);
         drained().await;
     }
+}
+
+/// The user and process at the other end, as the kernel tells them.
+fn user_of(stream: &UnixStream) -> Peer {
+    let known = stream.peer_cred().ok();
+    let words = known.map(|user| match user.pid() {
+        Some(pid) => format!("control socket, uid {}, pid {pid}", user.uid()),
+        None => format!("control socket, uid {}", user.uid()),
+    });
+    Peer(words.unwrap_or_else(|| "control socket".into()).into())
 }
 
 /// How far the end is.
@@ -132,7 +152,7 @@ impl Acceptor {
     }
 
     /// Never ends by itself. At the bound, connections wait in the listen queue.
-    async fn accept<S>(&self, next: impl AsyncFn() -> io::Result<S>)
+    async fn accept<S>(&self, next: impl AsyncFn() -> io::Result<(S, Peer)>)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -140,7 +160,7 @@ impl Acceptor {
             let permit = Arc::clone(&self.free).acquire_owned().await;
             let permit = permit.expect("the semaphore is never closed");
             match next().await {
-                Ok(stream) => self.spawn(stream, permit),
+                Ok((stream, peer)) => self.spawn(stream, peer, permit),
                 Err(error) => {
                     tracing::warn!(%error, "a connection could not be accepted");
                     sleep(ACCEPT_AGAIN).await;
@@ -149,13 +169,17 @@ impl Acceptor {
         }
     }
 
-    fn spawn<S>(&self, stream: S, permit: OwnedSemaphorePermit)
+    fn spawn<S>(&self, stream: S, peer: Peer, permit: OwnedSemaphorePermit)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         self.front.metering().connected();
         let io = DeadlineIo::new(stream, self.front.limits().write_within);
-        let service = TowerToHyperService::new(self.router.clone());
+        let inner = TowerToHyperService::new(self.router.clone());
+        let service = service_fn(move |mut request: Request<Incoming>| {
+            request.extensions_mut().insert(peer.clone());
+            inner.call(request)
+        });
         let connection = self.http.serve_connection(TokioIo::new(io), service);
         let mut stage = self.stage.clone();
         tokio::spawn(async move {

@@ -1,6 +1,7 @@
 //! One file per noun: what the daemon is asked, and how its answer is told.
 
 pub(crate) mod account;
+pub(crate) mod audit;
 pub(crate) mod demo;
 pub(crate) mod disk;
 pub(crate) mod fsck;

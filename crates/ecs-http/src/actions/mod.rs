@@ -22,8 +22,10 @@ mod snapshot;
 mod tag;
 mod task;
 
+use std::cell::RefCell;
+
 use block_store::RequestId;
-use cloud::{Caller, Cloud, CloudError, GIB, Lock, Paging, TagFilter, Tags};
+use cloud::{Caller, Cloud, CloudError, GIB, Lock, Origin, Paging, ResetDone, TagFilter, Tags};
 use jiff::Timestamp;
 
 use crate::{
@@ -78,6 +80,8 @@ pub(crate) struct Call<'a> {
     pub(crate) host: &'a str,
     /// Whether it still waits.
     pub(crate) client: &'a Client,
+    /// The resets this call has done, for the audit log.
+    pub(crate) resets: &'a RefCell<Vec<ResetDone>>,
 }
 
 const GROUPS: [&[Action]; 13] = [
@@ -102,7 +106,15 @@ pub(crate) fn find(name: &str, door: Door) -> Option<&'static Action> {
     (found.reach == Reach::Everyone || door == Door::Control).then_some(found)
 }
 
+/// How the names of actions begin that change nothing. Any other counts as a change.
+const LOOKING: [&str; 5] = ["Describe", "List", "Show", "Plan", "Verify"];
+
 impl Action {
+    /// Whether it changes something, which the audit log tells.
+    pub(crate) fn changes(&self) -> bool {
+        !LOOKING.iter().any(|look| self.name.starts_with(look))
+    }
+
     const fn new(name: &'static str, run: fn(&Call<'_>) -> Result<Fields, Refusal>) -> Self {
         Self { name, reach: Reach::Everyone, dry_run: DryRun::Refused, run }
     }
@@ -145,6 +157,11 @@ impl Call<'_> {
         ask: impl FnOnce(&Cloud, &Caller) -> Result<T, CloudError>,
     ) -> Result<T, Refusal> {
         ask(self.cloud, self.caller).map_err(|error| status::refusal(self.action, &error))
+    }
+
+    /// Notes a reset that is done, so that its receipt gets into the audit log whatever follows.
+    fn note(&self, done: &ResetDone) {
+        self.resets.borrow_mut().push(done.clone());
     }
 
     /// The region must be named where the reference says so; the operator has only the one. Which
@@ -295,6 +312,37 @@ fn minutes(time: Option<Timestamp>) -> Tree {
 
 /// A root hash as hex digits; empty for none.
 fn root(root: Option<[u8; 32]>) -> Tree {
+    root_digits(root).into()
+}
+
+/// A root hash as hex digits; empty for none.
+pub(crate) fn root_digits(root: Option<[u8; 32]>) -> String {
     let digits = |root: [u8; 32]| root.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-    root.map_or_else(String::new, digits).into()
+    root.map_or_else(String::new, digits)
+}
+
+/// What a disk goes back to, in one word.
+pub(crate) fn origin_name(origin: &Origin) -> String {
+    match origin {
+        Origin::Empty => "empty".into(),
+        Origin::Image { id } => format!("image:{id}"),
+        Origin::Snapshot { id } => format!("snapshot:{id}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_changes_something_is_told() {
+        let changes = |name| find(name, Door::Control).unwrap().changes();
+        for name in ["ReInitDisk", "ReInitDisks", "ResetDisk", "DeleteDisk", "CreateAccessKey"] {
+            assert!(changes(name), "{name}");
+        }
+        for name in ["DescribeDisks", "ListAccessKeys", "ShowDisk", "PlanReInitDisks", "VerifyDisk"]
+        {
+            assert!(!changes(name), "{name}");
+        }
+    }
 }

@@ -3,10 +3,10 @@
 //! What must always hold: a batch is answered disk by disk, in the order asked; what became of one says
 //! nothing of the others.
 
-use cloud::{CloudError, InstanceStatus, LastReset, Origin, ReInitDisk, ResetDone};
+use cloud::{CloudError, InstanceStatus, LastReset, ReInitDisk, ResetDone};
 use reinit::{Verification, VerifyDepth};
 
-use super::{Action, Call, Fields, disk, reset::request_for, root, seconds};
+use super::{Action, Call, Fields, disk, origin_name, reset::request_for, root, seconds};
 use crate::{refusal::Refusal, status, tree::Tree};
 
 pub(super) const ACTIONS: &[Action] = &[
@@ -24,7 +24,7 @@ fn show(call: &Call<'_>) -> Result<Fields, Refusal> {
     let mut fields = disk::view(&detail.view);
     fields.extend([
         ("SizeInBytes", detail.view.size.get().into()),
-        ("Origin", origin(&detail.view.origin).into()),
+        ("Origin", origin_name(&detail.view.origin).into()),
         ("Epoch", detail.epoch.into()),
         ("BytesWrittenSinceReset", detail.written_since_reset.get().into()),
         ("LiveBytes", detail.space.live.get().into()),
@@ -49,24 +49,19 @@ fn receipt(last: &LastReset) -> Tree {
         ("Time", seconds(Some(last.time))),
         ("EpochBefore", last.epoch_before.into()),
         ("EpochAfter", last.epoch_after.into()),
-        ("Origin", last.origin.as_ref().map(origin).unwrap_or_default().into()),
+        ("Origin", last.origin.as_ref().map(origin_name).unwrap_or_default().into()),
         ("Root", root(last.root)),
     ])
-}
-
-fn origin(origin: &Origin) -> String {
-    match origin {
-        Origin::Empty => "empty".into(),
-        Origin::Image { id } => format!("image:{id}"),
-        Origin::Snapshot { id } => format!("snapshot:{id}"),
-    }
 }
 
 fn reinit(call: &Call<'_>) -> Result<Fields, Refusal> {
     let requests = requests(call)?;
     let results = call.cloud.reinit_disks(call.caller, &requests, call.request_id);
     let rows = requests.iter().zip(results).map(|(request, result)| match result {
-        Ok(done) => self::done(&done),
+        Ok(done) => {
+            call.note(&done);
+            self::done(&done)
+        }
         Err(error) => refused(&request.disk, &error),
     });
     Ok(vec![("Disks", Tree::list("Disk", rows))])

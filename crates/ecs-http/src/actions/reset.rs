@@ -20,6 +20,7 @@ const MOST_DISKS: usize = 100;
 fn reinit(call: &Call<'_>) -> Result<Fields, Refusal> {
     let request = request_for(call, call.parameters.needed("DiskId")?)?;
     let done = call.ask(|cloud, caller| cloud.reinit_disk(caller, &request, call.request_id))?;
+    call.note(&done);
     Ok(done.kept.into_iter().map(|snapshot| ("SnapshotId", snapshot.into())).collect())
 }
 
@@ -43,7 +44,8 @@ fn reset(call: &Call<'_>) -> Result<Fields, Refusal> {
         snapshot: call.parameters.needed("SnapshotId")?,
         dry_run: call.dry_run()?,
     };
-    call.ask(|cloud, caller| cloud.reset_disk(caller, &request, call.request_id))?;
+    let done = call.ask(|cloud, caller| cloud.reset_disk(caller, &request, call.request_id))?;
+    call.note(&done);
     Ok(vec![])
 }
 

@@ -14,7 +14,7 @@ use block_device::NoExports;
 use block_store::{FileStorage, Store};
 use catalog::SledCatalog;
 use cloud::{Cloud, OpenCloud, Settings, SystemClock};
-use ecs_http::{Front, Limits, OpenFront, serve};
+use ecs_http::{AuditPlace, Front, Limits, OpenFront, serve};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::{
@@ -66,6 +66,11 @@ impl Service {
             clock: Arc::new(SystemClock),
             limits,
             nonce_directory: Some(directory.path().to_owned()),
+            audit: Some(AuditPlace {
+                path: directory.path().join("audit.jsonl"),
+                file_bytes: 1 << 20,
+                files_kept: 2,
+            }),
         })
         .unwrap();
         let socket = directory.path().join("control.sock");
@@ -154,6 +159,12 @@ impl Service {
 
     pub fn get(&self, path: &str) -> Answer {
         self.send(format!("GET {path} HTTP/1.1\r\nHost: h\r\n\r\n"))
+    }
+
+    /// The lines of the audit log.
+    pub fn audited(&self) -> Vec<Value> {
+        let text = std::fs::read_to_string(self.path().join("audit.jsonl")).unwrap();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
     pub fn path(&self) -> &std::path::Path {

@@ -9,6 +9,7 @@
 )]
 
 mod actions;
+mod audit;
 mod batches;
 mod gate;
 mod harness;
