@@ -167,9 +167,11 @@ fn file_of_test(short: &str) -> String {
         Some(("inside", file)) => format!("crates/block-store/src/{file}.rs"),
         Some(("stories", file)) => format!("tests/stories/{file}.rs"),
         Some(("wire", file)) => format!("crates/ecs-http/tests/wire/{file}.rs"),
+        Some(("fsck", file)) => format!("crates/block-store/tests/fsck/{file}.rs"),
         Some(("nbd", file)) => format!("crates/nbd-server/tests/nbd/{file}.rs"),
         Some((name, file)) => format!("crates/{name}/tests/{name}/{file}.rs"),
-        None if ["disks", "fsck", "owners", "scrub"].contains(&short) => {
+        None if short == "fsck" => "crates/block-store/tests/fsck/main.rs".to_owned(),
+        None if ["disks", "owners", "scrub"].contains(&short) => {
             format!("crates/block-store/tests/{short}.rs")
         }
         None if short == "descriptors" => "crates/nbd-server/tests/descriptors.rs".to_owned(),

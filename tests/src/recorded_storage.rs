@@ -153,6 +153,16 @@ impl Storage for RecordedStorage {
         Ok(self.handle(inner, number))
     }
 
+    fn open_to_read(&self, path: &str) -> io::Result<Arc<dyn StorageFile>> {
+        self.faults.check(Call::Open)?;
+        let inner = self.inner.open_to_read(path)?;
+        let number = match self.journal().find(path)? {
+            Node::File(number) => number,
+            Node::Directory(_) => return Err(io::ErrorKind::IsADirectory.into()),
+        };
+        Ok(self.handle(inner, number))
+    }
+
     fn create(&self, path: &str) -> io::Result<Arc<dyn StorageFile>> {
         self.faults.check(Call::Create)?;
         let mut journal = self.journal();
@@ -222,6 +232,10 @@ impl Storage for RecordedStorage {
     fn lock(&self, path: &str) -> Result<StoreLock, LockError> {
         // The lock file is nobody's content; it is not listed.
         self.inner.lock(path)
+    }
+
+    fn lock_to_read(&self, path: &str) -> Result<StoreLock, LockError> {
+        self.inner.lock_to_read(path)
     }
 
     fn space(&self) -> io::Result<(u64, u64)> {

@@ -121,7 +121,7 @@ fn init_takes_no_directory_that_holds_something() {
 }
 
 /// Runs a script in mount namespace of its own; says so and gives nothing where that is not allowed.
-fn with_own_mounts(script: &str, arguments: &[&Path]) -> Option<Outcome> {
+pub(crate) fn with_own_mounts(script: &str, arguments: &[&Path]) -> Option<Outcome> {
     let allowed = Command::new("unshare")
         .args(["--mount", "--map-root-user", "true"])
         .output()

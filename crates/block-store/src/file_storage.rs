@@ -52,7 +52,7 @@ impl FileStorage {
 
     fn open_file(&self, path: &str, flags: OFlags) -> io::Result<File> {
         // NONBLOCK: a FIFO planted in the store must not hang the open.
-        let file = self.open_beneath(path, OFlags::RDWR | OFlags::NONBLOCK | flags)?;
+        let file = self.open_beneath(path, OFlags::NONBLOCK | flags)?;
         let found = fs::fstat(&file)?;
         let refuse = |what| Err(io::Error::new(io::ErrorKind::InvalidData, what));
         if FileType::from_raw_mode(found.st_mode) != FileType::RegularFile {
@@ -78,11 +78,17 @@ impl FileStorage {
 
 impl Storage for FileStorage {
     fn open(&self, path: &str) -> io::Result<Arc<dyn StorageFile>> {
-        Ok(Arc::new(PlainFile { file: self.open_file(path, OFlags::empty())? }))
+        Ok(Arc::new(PlainFile { file: self.open_file(path, OFlags::RDWR)? }))
+    }
+
+    fn open_to_read(&self, path: &str) -> io::Result<Arc<dyn StorageFile>> {
+        Ok(Arc::new(PlainFile { file: self.open_file(path, OFlags::RDONLY)? }))
     }
 
     fn create(&self, path: &str) -> io::Result<Arc<dyn StorageFile>> {
-        Ok(Arc::new(PlainFile { file: self.open_file(path, OFlags::CREATE | OFlags::EXCL)? }))
+        Ok(Arc::new(PlainFile {
+            file: self.open_file(path, OFlags::RDWR | OFlags::CREATE | OFlags::EXCL)?,
+        }))
     }
 
     fn create_dir(&self, path: &str) -> io::Result<()> {
@@ -139,23 +145,29 @@ impl Storage for FileStorage {
     }
 
     fn lock(&self, path: &str) -> Result<StoreLock, LockError> {
-        let mut file = self.open_file(path, OFlags::CREATE)?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(std::fs::TryLockError::WouldBlock) => {
-                let mut holder = String::new();
-                // Only for the message: what holds is the lock, never the number in the file.
-                let _ = file.read_to_string(&mut holder);
-                return Err(LockError::Held(holder.trim().to_owned()));
-            }
-            Err(std::fs::TryLockError::Error(error)) => return Err(error.into()),
-        }
-        Ok(StoreLock::held_by(file))
+        take_lock(self.open_file(path, OFlags::RDWR | OFlags::CREATE)?)
+    }
+
+    fn lock_to_read(&self, path: &str) -> Result<StoreLock, LockError> {
+        take_lock(self.open_file(path, OFlags::RDONLY)?)
     }
 
     fn space(&self) -> io::Result<(u64, u64)> {
         let stat = fs::fstatvfs(&self.root)?;
         Ok((stat.f_bavail * stat.f_frsize, stat.f_blocks * stat.f_frsize))
+    }
+}
+
+fn take_lock(mut file: File) -> Result<StoreLock, LockError> {
+    match file.try_lock() {
+        Ok(()) => Ok(StoreLock::held_by(file)),
+        Err(std::fs::TryLockError::WouldBlock) => {
+            let mut holder = String::new();
+            // Only for the message: what holds is the lock, never the number in the file.
+            let _ = file.read_to_string(&mut holder);
+            Err(LockError::Held(holder.trim().to_owned()))
+        }
+        Err(std::fs::TryLockError::Error(error)) => Err(error.into()),
     }
 }
 

@@ -235,6 +235,26 @@ pub(crate) fn broken_copies(file: &dyn StorageFile) -> usize {
     (0..2).filter(is_broken).count()
 }
 
+/// The one good copy of a header whose other copy is broken, if no header can have come after it:
+/// that of a sealed layer with hashes is the last one. Writing it again goes over the broken copy.
+pub(crate) fn last_copy(file: &dyn StorageFile, layer: LayerId) -> Option<StoredHeader> {
+    let (mut good, mut broken) = (None, 0);
+    for copy in 0..2_u64 {
+        let mut page = [0; index(PAGE)];
+        file.read_exact_at(&mut page, copy * PAGE).ok()?;
+        match parse(&page, "") {
+            Ok(found) if found.copy_sequence % 2 == copy => good = Some(found),
+            Err(StoreError::Damaged { .. }) => broken += 1,
+            // A copy that strayed, or a newer program's: which one counts is not for us to say.
+            Ok(_) | Err(_) => return None,
+        }
+    }
+    let is_last = |header: &Header| {
+        header.layer == layer && header.state == LayerState::Sealed && header.hashes.is_some()
+    };
+    good.filter(|found| broken == 1 && is_last(&found.header) && found.copy_sequence < u64::MAX)
+}
+
 fn parse(page: &[u8; 4096], what: &str) -> Result<StoredHeader, StoreError> {
     let raw = RawHeader::ref_from_bytes(page).expect("the size of a header");
     if raw.magic != MAGIC {

@@ -24,7 +24,7 @@ use crate::{
 pub(crate) const LAYERS: &str = "layers";
 /// The owner table of a sealed layer, derived.
 const OWNERS: &str = "owners";
-const OWNERS_UNFINISHED: &str = "owners.new";
+pub(crate) const OWNERS_UNFINISHED: &str = "owners.new";
 /// How much of a dead file is given back to the file system in one step, in bytes.
 const STEP: u64 = 64 << 20;
 
@@ -101,7 +101,16 @@ impl LayerFiles {
 
     /// Opens the files of a layer.
     pub(crate) fn open(storage: &dyn Storage, layer: LayerId) -> Result<Self, StoreError> {
-        Ok(Self { layer, data: open(storage, layer, "data")?, map: open_map(storage, layer)? })
+        Self::open_with(layer, |path| storage.open(path))
+    }
+
+    /// Opens the files of a layer for who only looks.
+    pub(crate) fn open_to_read(storage: &dyn Storage, layer: LayerId) -> Result<Self, StoreError> {
+        Self::open_with(layer, |path| storage.open_to_read(path))
+    }
+
+    fn open_with(layer: LayerId, opener: impl Fn(&str) -> Opened) -> Result<Self, StoreError> {
+        Ok(Self { layer, data: open(layer, "data", &opener)?, map: open(layer, "map", &opener)? })
     }
 
     /// Makes sure that what is read of the map from now on is what the device holds, not what a
@@ -139,20 +148,23 @@ impl LayerFiles {
     }
 }
 
+/// An open file, or why there is none.
+type Opened = io::Result<Arc<dyn StorageFile>>;
+
 /// Opens the map of a layer alone, to look at its header.
 pub(crate) fn open_map(
     storage: &dyn Storage,
     layer: LayerId,
 ) -> Result<Arc<dyn StorageFile>, StoreError> {
-    open(storage, layer, "map")
+    open(layer, "map", |path| storage.open_to_read(path))
 }
 
 fn open(
-    storage: &dyn Storage,
     layer: LayerId,
     name: &str,
+    opener: impl Fn(&str) -> Opened,
 ) -> Result<Arc<dyn StorageFile>, StoreError> {
-    storage.open(&format!("{}/{name}", directory_of(layer))).map_err(|error| match error.kind() {
+    opener(&format!("{}/{name}", directory_of(layer))).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => {
             StoreError::damaged(format!("layer {layer}"), format!("its {name} is missing"))
         }

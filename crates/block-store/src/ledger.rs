@@ -49,6 +49,13 @@ const SEGMENT_SLOTS: u64 = 256;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Slot(u64);
 
+impl Slot {
+    /// Its number.
+    pub(crate) fn number(self) -> u64 {
+        self.0
+    }
+}
+
 impl std::fmt::Display for Slot {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "slot {}", self.0)
@@ -292,7 +299,7 @@ pub(crate) struct Inspected {
 
 /// Reads the ledger as it is, and neither syncs it nor drops it from the cache.
 pub(crate) fn inspect(storage: &dyn Storage) -> Result<Inspected, StoreError> {
-    let file = storage.open(FILE).map_err(StoreError::io("opening the ledger"))?;
+    let file = storage.open_to_read(FILE).map_err(StoreError::io("opening the ledger"))?;
     check_header(&*file)?;
     let io = |verb: &str| StoreError::io(format!("{verb} the ledger"));
     let mut pages = [0; index(HEADER)];
@@ -305,7 +312,7 @@ pub(crate) fn inspect(storage: &dyn Storage) -> Result<Inspected, StoreError> {
     Ok(Inspected { contents, broken_headers, is_cut })
 }
 
-fn is_header(page: &[u8; 4096]) -> bool {
+pub(crate) fn is_header(page: &[u8; 4096]) -> bool {
     page[..8] == *MAGIC && crc32c::crc32c(&page[..4092]).to_le_bytes() == page[4092..]
 }
 
@@ -340,7 +347,7 @@ fn judge(a: Parsed, b: Parsed) -> Result<Judged, StoreError> {
 }
 
 /// Follows one another, each in its page: else the next commit would go over the newer one. There must be a next one.
-fn are_a_pair(a: &Record, b: &Record) -> bool {
+pub(crate) fn are_a_pair(a: &Record, b: &Record) -> bool {
     let newest = a.sequence.max(b.sequence);
     a.sequence.abs_diff(b.sequence) == 1 && a.sequence % 2 == 1 && newest < u64::MAX
 }
@@ -359,7 +366,7 @@ fn damaged(other: Option<&Record>, detail: &str) -> Judged {
 }
 
 /// Where the record of this sequence goes: odd ones to page A, even ones to page B.
-fn place_of(slot: u64, sequence: u64) -> u64 {
+pub(crate) fn place_of(slot: u64, sequence: u64) -> u64 {
     let page = 2 * (slot / SLOTS_A_PAGE) + (sequence + 1) % 2;
     HEADER + page * PAGE + (slot % SLOTS_A_PAGE) * 512
 }
@@ -390,8 +397,12 @@ fn encode_header() -> [u8; 4096] {
 /// Both copies of the header never change; one that is right is enough.
 fn check_header(file: &dyn StorageFile) -> Result<(), StoreError> {
     let mut pages = [0; 8192];
-    file.read_exact_at(&mut pages, 0)
-        .map_err(|_| StoreError::damaged("the ledger", "it is shorter than its header"))?;
+    file.read_exact_at(&mut pages, 0).map_err(|error| match error.kind() {
+        std::io::ErrorKind::UnexpectedEof => {
+            StoreError::damaged("the ledger", "it is shorter than its header")
+        }
+        _ => StoreError::io("reading the ledger")(error),
+    })?;
     let (copies, _) = pages.as_chunks::<4096>();
     let good = copies.iter().find(|page| is_header(page));
     let Some(page) = good else {

@@ -93,7 +93,8 @@ pub use disk::DiskHandle;
 pub use error::{CommitError, SnapshotError, StoreError};
 pub use file_storage::FileStorage;
 pub use fsck::{
-    CatalogNames, Checked, Finding, FindingKind, Findings, Severity, check as check_structure,
+    CatalogNames, Checked, Finding, FindingKind, Findings, Repair, RepairMode, RepairState,
+    Repaired, Severity, check as check_structure, repair as repair_structure,
 };
 pub use header::{LayerKind, LayerLabel};
 pub use id::{Epoch, InvalidLayerId, LayerId, RequestId, Root};

@@ -28,6 +28,7 @@ use zerocopy::{
 
 use crate::{
     geometry::{ClusterIndex, Geometry, MAP_SECTOR, PAGE, SECTOR_WORDS, bytes, index},
+    header::Header,
     id::LayerId,
     sealed_layer::SealedLayer,
 };
@@ -69,15 +70,20 @@ pub(crate) struct Lineage {
 impl Lineage {
     /// That of a chain, uppermost first.
     pub(crate) fn of(chain: &[std::sync::Arc<SealedLayer>]) -> Self {
+        let headers: Vec<_> = chain.iter().map(|layer| &layer.header).collect();
+        Self::of_headers(&headers)
+    }
+
+    /// The same from the headers alone.
+    pub(crate) fn of_headers(chain: &[&Header]) -> Self {
         let mut hasher = blake3::Hasher::new();
         hasher.update(b"reinit owners 1");
-        for layer in chain.iter().rev() {
-            let header = &layer.header;
+        for header in chain.iter().rev() {
             hasher.update(&header.layer.to_bytes());
             hasher.update(&header.epoch.get().to_le_bytes());
             hasher.update(&header.geometry.size().to_le_bytes());
         }
-        let top = &chain[0].header;
+        let top = chain[0];
         Self {
             layer: top.layer,
             geometry: top.geometry,

@@ -94,18 +94,8 @@ impl OwnerTable {
         lineage: Lineage,
         jobs: &mpsc::Sender<Job>,
     ) -> Result<Self, Untrue> {
-        let mut page = [0; 4096];
-        file.read_exact_at(&mut page, 0)?;
-        let summary = owner_file::parse_header(&page, &lineage).map_err(Untrue::Detail)?;
-        check_directory(file, &lineage, summary)?;
-        let length = summary
-            .sectors
-            .checked_mul(bytes(SECTOR))
-            .and_then(|sectors| sectors.checked_add(lineage.sectors_start()))
-            .ok_or(Untrue::Detail("it claims to be endless"))?;
-        if file.length()? != length {
-            return Err(Untrue::Detail("it is cut short or too long"));
-        }
+        let summary = check_frame(file, &lineage)?;
+        let length = length_of(&lineage, summary)?;
         let words = MappedWords::read_only(file.file(), index(length))?;
         words.populate(0, index(lineage.sectors_start()))?;
         Ok(Self {
@@ -224,6 +214,39 @@ impl OwnerTable {
     fn start_of(&self, sector: u64) -> usize {
         index(self.lineage.sectors_start()) + index(sector) * SECTOR
     }
+}
+
+/// Whether all of a table is as it was written, for this chain; nothing is mapped.
+pub(crate) fn verify(file: &dyn StorageFile, lineage: &Lineage) -> Result<(), Untrue> {
+    let summary = check_frame(file, lineage)?;
+    for sector in 0..summary.sectors {
+        let mut content = [0; SECTOR];
+        file.read_exact_at(&mut content, lineage.sectors_start() + sector * bytes(SECTOR))?;
+        if !lineage.fits(sector, &content) {
+            return Err(Untrue::Sector { sector, detail: "its check word is wrong" });
+        }
+    }
+    Ok(())
+}
+
+/// Header, directory and length.
+fn check_frame(file: &dyn StorageFile, lineage: &Lineage) -> Result<Summary, Untrue> {
+    let mut page = [0; 4096];
+    file.read_exact_at(&mut page, 0)?;
+    let summary = owner_file::parse_header(&page, lineage).map_err(Untrue::Detail)?;
+    check_directory(file, lineage, summary)?;
+    if file.length()? != length_of(lineage, summary)? {
+        return Err(Untrue::Detail("it is cut short or too long"));
+    }
+    Ok(summary)
+}
+
+fn length_of(lineage: &Lineage, summary: Summary) -> Result<u64, Untrue> {
+    summary
+        .sectors
+        .checked_mul(bytes(SECTOR))
+        .and_then(|sectors| sectors.checked_add(lineage.sectors_start()))
+        .ok_or(Untrue::Detail("it claims to be endless"))
 }
 
 fn check_directory(

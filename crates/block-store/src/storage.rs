@@ -19,6 +19,9 @@ use crate::id::LayerId;
 pub trait Storage: Send + Sync + Debug {
     /// Opens an existing regular file for reading and writing. Never follows a link.
     fn open(&self, path: &str) -> io::Result<Arc<dyn StorageFile>>;
+    /// Opens an existing regular file for reading only, as far as the system lets this process:
+    /// also of a file system that takes no changes. Never follows a link.
+    fn open_to_read(&self, path: &str) -> io::Result<Arc<dyn StorageFile>>;
     /// Makes a new file of no bytes; fails if the name is taken.
     fn create(&self, path: &str) -> io::Result<Arc<dyn StorageFile>>;
     /// Makes a directory; fails if the name is taken.
@@ -38,6 +41,8 @@ pub trait Storage: Send + Sync + Debug {
     /// Takes the exclusive lock that the file of this name stands for; held until the answer is
     /// dropped.
     fn lock(&self, path: &str) -> Result<StoreLock, LockError>;
+    /// The same through a lock file that exists, which is only read.
+    fn lock_to_read(&self, path: &str) -> Result<StoreLock, LockError>;
     /// Bytes of the file system that are free, and that it has in all.
     fn space(&self) -> io::Result<(u64, u64)>;
     /// A name for a new layer that no other has; a test may repeat its choices.

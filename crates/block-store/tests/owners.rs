@@ -340,6 +340,14 @@ impl Storage for Filling {
     fn lock(&self, path: &str) -> Result<StoreLock, LockError> {
         self.files.lock(path)
     }
+    fn open_to_read(&self, path: &str) -> io::Result<Arc<dyn StorageFile>> {
+        self.files.open_to_read(path)
+    }
+
+    fn lock_to_read(&self, path: &str) -> Result<StoreLock, LockError> {
+        self.files.lock_to_read(path)
+    }
+
     fn space(&self) -> io::Result<(u64, u64)> {
         let free = if self.is_full.load(Ordering::Relaxed) { 100 } else { 1 << 30 };
         // So small that nothing is let through without asking.

@@ -118,12 +118,14 @@ pub enum CatalogError {
     },
     /// Neither the database nor a copy nor an export could be read: the catalog has to be rebuilt
     /// from the layers. Nothing was deleted.
-    #[error("the catalog at {} cannot be read and must be rebuilt from the layers: {reason}", path.display())]
+    #[error("the catalog at {} cannot be read and must be rebuilt from the layers: {cause}; {export}", path.display())]
     NeedsRebuild {
         /// Which.
         path: PathBuf,
-        /// What each attempt said.
-        reason: String,
+        /// What is wrong with the database and with a copy of it.
+        cause: String,
+        /// Why the export is no help.
+        export: String,
     },
     /// The file system refused.
     #[error("cannot {action} {}", path.display())]

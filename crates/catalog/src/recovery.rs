@@ -113,15 +113,15 @@ fn rescue(directory: &Path, cause: String) -> Result<(Database, Opening), Catalo
     let cause = format!("{cause}; a copy without derived files: {copy_cause}");
     let export = directory::parent(directory).join(EXPORT_NAME);
     if !export.exists() {
-        let reason = format!("{cause}; there is no export {}", export.display());
-        return Err(CatalogError::NeedsRebuild { path: directory.to_owned(), reason });
+        let export = format!("there is no export {}", export.display());
+        return Err(CatalogError::NeedsRebuild { path: directory.to_owned(), cause, export });
     }
     let (new, records) = build_from(&export, directory).map_err(|error| {
         if !matches!(error, CatalogError::BadExport { .. }) {
             return error;
         }
-        let reason = format!("{cause}; {}", export::chain(&error));
-        CatalogError::NeedsRebuild { path: directory.to_owned(), reason }
+        let (cause, export) = (cause.clone(), export::chain(&error));
+        CatalogError::NeedsRebuild { path: directory.to_owned(), cause, export }
     })?;
     let (database, bad) = adopt(&new, directory)?;
     Ok((database, Opening::FromExport { bad, export, records, cause }))

@@ -25,6 +25,21 @@ pub(crate) struct Cli {
 /// Under this the help of every command lists what they all accept.
 const EVERYWHERE: &str = "Everywhere";
 
+const FSCK_HELP: &str = "Examples:\n  reinit --store /srv/reinit fsck --json\n  reinit --store /srv/reinit fsck --repair --dry-run\n\n\
+     --repair never touches data, maps, hashes or words, removes no layer without a deletion mark, and guesses nothing: \
+     what it leaves is told with the reason and what to do. It may be broken off and run again at any time.";
+
+/// What `fsck` accepts.
+#[derive(Debug, Args)]
+pub(crate) struct FsckArgs {
+    /// Put right what is proved: broken copies of headers, ledger records with one flipped bit, derived files, leftovers
+    #[arg(long)]
+    pub(crate) repair: bool,
+    /// With --repair: tell what it would do, and change nothing
+    #[arg(long, requires = "repair")]
+    pub(crate) dry_run: bool,
+}
+
 /// What every command accepts.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Common {
@@ -53,9 +68,9 @@ pub(crate) enum Command {
                             on standard output when it accepts requests. SIGTERM or SIGINT: requests end, disks are flushed, exit 0."
     )]
     Serve(ServeArgs),
-    /// Check the structure of a store that no daemon serves; changes nothing. Exit 1 when damage is found
-    #[command(after_help = "Example:\n  reinit --store /srv/reinit fsck --json")]
-    Fsck,
+    /// Check the structure of a store that no daemon serves; changes nothing unless asked to. Exit 1 when damage is found
+    #[command(after_help = FSCK_HELP)]
+    Fsck(FsckArgs),
     /// Access keys of the HTTP API
     #[command(subcommand, after_help = "Example:\n  reinit key create --account lab --role reset")]
     Key(KeyCommand),

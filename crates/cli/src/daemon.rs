@@ -219,9 +219,17 @@ pub(crate) fn no_store(places: &Places) -> Failure {
 }
 
 fn already_running(places: &Places, holder: &str) -> Failure {
-    let (store, holder) = (places.store().display(), holder.trim());
-    let message = format!("process {holder} already serves {store}; use that one, or end it first");
+    let message =
+        format!("{}; use that one, wait for it, or end it first", held_by(places, holder));
     Failure::local("StoreLocked", message)
+}
+
+/// Who has the store: a daemon, or a command that looks at it; the lock does not tell which.
+pub(crate) fn held_by(places: &Places, holder: &str) -> String {
+    let (store, holder) = (places.store().display(), holder.trim());
+    let who =
+        if holder.is_empty() { "another process".into() } else { format!("process {holder}") };
+    format!("{who} has {store} open")
 }
 
 fn open_catalog(places: &Places) -> Result<SledCatalog, Failure> {

@@ -60,7 +60,7 @@ fn run(cli: &Cli) -> Result<Report, Failure> {
     match &cli.command {
         Command::Demo(args) => demo::run(common, args),
         Command::Init => init::run(&places()?),
-        Command::Fsck => fsck::run(&places()?, common),
+        Command::Fsck(args) => fsck::run(&places()?, common, args),
         Command::Serve(args) => serve::run(&places()?, args),
         Command::Completions { shell } => Ok(manual::completions(*shell)),
         Command::Man { dir } => manual::pages(dir.as_deref()),

@@ -39,6 +39,36 @@ impl Places {
         self.store.join("catalog")
     }
 
+    pub(crate) fn catalog_export(&self) -> PathBuf {
+        self.store.join(catalog::EXPORT_NAME)
+    }
+
+    /// Whether a store's directory may hold this name: the one list of them. What a file system
+    /// puts into its own root is nobody's business.
+    pub(crate) fn knows(name: &str) -> bool {
+        const NAMES: [&str; 17] = [
+            "audit.jsonl",
+            "catalog",
+            "catalog.copy",
+            "catalog.export.jsonl",
+            "catalog.export.jsonl.new",
+            "catalog.new",
+            "catalog.timed-out",
+            "layers",
+            "ledger",
+            "ledger.new",
+            "lock",
+            "lost+found",
+            "reinit.toml",
+            "restore",
+            "run",
+            "scrub",
+            "scrub.new",
+        ];
+        NAMES.contains(&name)
+            || ["catalog.bad-", "secret.key"].iter().any(|own| name.starts_with(own))
+    }
+
     pub(crate) fn secret_key(&self) -> PathBuf {
         self.store.join("secret.key")
     }

@@ -1,15 +1,20 @@
 //! What a check of the store says: findings, and how much was looked at.
 //!
 //! What must always hold: a finding names one thing, says what is wrong with it, what that means
-//! and what to do; damage is what somebody has to act upon, a note is not.
+//! and what to do; damage is what somebody has to act upon, a note is not. What this process may
+//! not look at is neither: nothing is known of it.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, io};
+
+use crate::error::StoreError;
 
 /// Whether somebody has to act.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
     /// Something is lost, refused, or no longer protected twice.
     Damage,
+    /// It cannot be looked at, so that nothing is known of it.
+    Unknown,
     /// Nothing is lost: the next start cleans it, or it is only kept and told.
     Note,
 }
@@ -29,6 +34,10 @@ pub enum FindingKind {
     TwinRecords,
     /// A disk half made or half deleted.
     Unsettled,
+    /// A file or directory that the system does not let this process read.
+    NotReadable,
+    /// The directory of all layers is gone.
+    LayersMissing,
     /// A layer that something stands on has no directory.
     LayerMissing,
     /// A file of a layer is missing or is not a plain file of its own.
@@ -122,6 +131,32 @@ impl Findings {
         self.found.iter().any(|finding| finding.severity == Severity::Damage)
     }
 
+    /// Whether there is something that could not be looked at.
+    pub fn has_unknown(&self) -> bool {
+        self.found.iter().any(|finding| finding.severity == Severity::Unknown)
+    }
+
+    /// Tells of a failure: as damage of this kind with what to do, unless it is no fault of the
+    /// thing that it cannot be read.
+    pub(crate) fn failure(
+        &mut self,
+        kind: FindingKind,
+        thing: impl Into<String>,
+        error: &StoreError,
+        message: impl Into<String>,
+    ) -> &mut Finding {
+        match error {
+            StoreError::Io { context, source } if is_out_of_reach(source) => {
+                let message = format!(
+                    "cannot be looked at: {context}: {source}; that tells nothing of damage; check \
+                     again as the store's owner, when the system lets it be read"
+                );
+                self.push(Severity::Unknown, FindingKind::NotReadable, thing.into(), message)
+            }
+            _ => self.damage(kind, thing, message),
+        }
+    }
+
     pub(crate) fn damage(
         &mut self,
         kind: FindingKind,
@@ -150,4 +185,21 @@ impl Findings {
         self.found.push(Finding { severity, kind, thing, affects: BTreeSet::new(), message });
         self.found.last_mut().expect("it was pushed just now")
     }
+}
+
+/// Whether the system refused this process, which says nothing of what the device holds: anything
+/// but names that are not as they should be, files that end early, and what a device or its file
+/// system call broken.
+fn is_out_of_reach(error: &io::Error) -> bool {
+    const BROKEN: [rustix::io::Errno; 3] =
+        [rustix::io::Errno::IO, rustix::io::Errno::UCLEAN, rustix::io::Errno::BADMSG];
+    let of_the_thing = [
+        io::ErrorKind::NotFound,
+        io::ErrorKind::NotADirectory,
+        io::ErrorKind::IsADirectory,
+        io::ErrorKind::InvalidData,
+        io::ErrorKind::UnexpectedEof,
+    ];
+    let is_broken = rustix::io::Errno::from_io_error(error).is_some_and(|e| BROKEN.contains(&e));
+    !of_the_thing.contains(&error.kind()) && !is_broken
 }

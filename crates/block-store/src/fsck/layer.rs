@@ -38,14 +38,12 @@ pub(crate) fn look(
     let thing = format!("layer {layer}");
     findings.checked.layers += 1;
     if let Err(error) = look_at_names(storage, layer, findings) {
-        findings.damage(
-            FindingKind::LayerFile,
-            thing,
-            format!("its directory cannot be listed: {error}; {RESTORE}"),
-        );
+        let error = StoreError::io("listing its directory")(error);
+        let message = format!("{}; {RESTORE}", told(&error));
+        findings.failure(FindingKind::LayerFile, thing, &error, message);
         return None;
     }
-    let opened = LayerFiles::open(storage, layer).map(|files| {
+    let opened = LayerFiles::open_to_read(storage, layer).map(|files| {
         let header = StoredHeader::read(&*files.map, layer);
         (files, header)
     });
@@ -56,12 +54,13 @@ pub(crate) fn look(
                 StoreError::UnknownFormat { .. } => FindingKind::LayerFormat,
                 _ => FindingKind::LayerHeader,
             };
-            findings.damage(kind, thing, format!("its header: {}; {RESTORE}", told(&error)));
+            let message = format!("its header: {}; {RESTORE}", told(&error));
+            findings.failure(kind, thing, &error, message);
             return None;
         }
         Err(error) => {
             let message = format!("{}; {RESTORE}", told(&error));
-            findings.damage(FindingKind::LayerFile, thing, message);
+            findings.failure(FindingKind::LayerFile, thing, &error, message);
             return None;
         }
     };
@@ -108,7 +107,7 @@ fn look_at_copies(files: &LayerFiles, header: &Header, findings: &mut Findings) 
         findings.note(FindingKind::LayerHeaderCopy, thing, message);
     } else {
         let message = "one of its two headers is broken; the other one is whole, so all of it is \
-                       served, but nothing protects it any more: copy the layer, look at the device";
+                       served, but nothing protects it any more: look at the device, then fsck --repair";
         findings.damage(FindingKind::LayerHeaderCopy, thing, message);
     }
 }
@@ -222,7 +221,7 @@ pub(crate) fn believed_hashes(
     storage: &dyn Storage,
     layer: LayerId,
 ) -> Option<Vec<(u64, ClusterHash)>> {
-    LayerFiles::open(storage, layer).and_then(|files| hashes(&files)).ok().flatten()
+    LayerFiles::open_to_read(storage, layer).and_then(|files| hashes(&files)).ok().flatten()
 }
 
 /// Whether the layer can no longer change.

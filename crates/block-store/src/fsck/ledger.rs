@@ -23,13 +23,13 @@ pub(crate) fn look(storage: &dyn Storage, findings: &mut Findings) -> Option<Con
         Ok(inspected) => inspected,
         Err(error) => {
             let message = format!("{}: no disk can be served; {RESTORE}", told(&error));
-            findings.damage(FindingKind::LedgerUnreadable, "the ledger", message);
+            findings.failure(FindingKind::LedgerUnreadable, "the ledger", &error, message);
             return None;
         }
     };
     if inspected.broken_headers > 0 {
         let message = "one of its two headers is broken; the other one is whole, so all disks are \
-                       served, but nothing protects it any more: copy the ledger, look at the device";
+                       served, but nothing protects it any more: look at the device, then fsck --repair";
         findings.damage(FindingKind::LedgerHeaderCopy, "the ledger", message);
     }
     if inspected.is_cut {
@@ -44,7 +44,8 @@ pub(crate) fn look(storage: &dyn Storage, findings: &mut Findings) -> Option<Con
 fn look_at_slots(contents: &Contents, findings: &mut Findings) {
     for damage in &contents.damaged {
         let message = format!(
-            "{}: the disk it speaks of is refused, and nothing is swept; {RESTORE}",
+            "{}: the disk it speaks of is refused, and nothing is swept; the other record alone does \
+             not tell whether it was the newer one, so none is written from it; {RESTORE}",
             damage.detail
         );
         let found =

@@ -13,7 +13,7 @@ use crate::{
     fsck::{
         CatalogNames, Layers,
         finding::{FindingKind, Findings},
-        layer::{believed_hashes, is_sealed},
+        layer::{believed_hashes, is_sealed, told as told_of},
     },
     header::Header,
     id::LayerId,
@@ -37,11 +37,7 @@ type Users = BTreeMap<LayerId, BTreeSet<String>>;
 
 impl Known<'_> {
     /// Everything that needs more than one of the three.
-    pub(crate) fn compare(
-        &self,
-        storage: &dyn Storage,
-        findings: &mut Findings,
-    ) -> Result<(), StoreError> {
+    pub(crate) fn compare(&self, storage: &dyn Storage, findings: &mut Findings) {
         let needed = self.needed();
         self.check_needed(&needed, findings);
         self.check_chains(findings);
@@ -49,10 +45,22 @@ impl Known<'_> {
         for record in self.disks() {
             self.check_head(record, findings);
         }
-        self.check_unneeded(storage, &needed, findings)?;
+        self.check_unneeded(storage, &needed, findings);
         self.check_catalog(findings);
         self.say_who_suffers(findings);
-        Ok(())
+    }
+
+    /// All that can be compared when no layer can be listed, and who suffers from that.
+    pub(crate) fn compare_without_layers(&self, findings: &mut Findings) {
+        self.check_catalog(findings);
+        let on_layers = self.disks().filter(|record| record.base.or(record.head).is_some());
+        let mut who: BTreeSet<_> = on_layers.map(|record| record.disk.to_string()).collect();
+        who.extend(
+            self.catalog.iter().flat_map(|catalog| catalog.layers.values()).flatten().cloned(),
+        );
+        let directories =
+            findings.found.iter_mut().filter(|found| found.thing == layer_files::LAYERS);
+        directories.for_each(|found| found.affects.extend(who.iter().cloned()));
     }
 
     fn disks(&self) -> impl Iterator<Item = &DiskRecord> {
@@ -229,22 +237,27 @@ impl Known<'_> {
     }
 
     /// Layers that nobody needs: marked ones go at the next start, others are kept.
-    fn check_unneeded(
-        &self,
-        storage: &dyn Storage,
-        needed: &Users,
-        findings: &mut Findings,
-    ) -> Result<(), StoreError> {
+    fn check_unneeded(&self, storage: &dyn Storage, needed: &Users, findings: &mut Findings) {
         let heads: BTreeSet<_> = self.disks().filter_map(|record| record.head).collect();
         let unsettled: BTreeSet<_> = self.unsettled_layers().collect();
         for layer in self.layers.keys() {
             let mut is_marked = false;
             for (mark, told) in [(Mark::Unfinished, "unfinished"), (Mark::Deleting, "deleting")] {
-                let has = layer_files::has_mark(storage, *layer, mark);
-                if has.map_err(StoreError::io(format!("looking at layer {layer}")))? {
-                    is_marked = true;
-                    let message = format!("it is marked as {told}; the next start settles it");
-                    findings.note(FindingKind::Marked, format!("layer {layer}"), message);
+                let (has, thing) =
+                    (layer_files::has_mark(storage, *layer, mark), format!("layer {layer}"));
+                match has.map_err(StoreError::io("looking for its marks")) {
+                    Ok(false) => {}
+                    Ok(true) => {
+                        is_marked = true;
+                        let message = format!("it is marked as {told}; the next start settles it");
+                        findings.note(FindingKind::Marked, thing, message);
+                    }
+                    // Of a directory that lets nobody in, this was told already.
+                    Err(_) if self.header(*layer).is_none() => {}
+                    Err(error) => {
+                        let message = format!("its marks cannot be read: {}", told_of(&error));
+                        findings.failure(FindingKind::LayerFile, thing, &error, message);
+                    }
                 }
             }
             let is_used =
@@ -257,7 +270,6 @@ impl Known<'_> {
                 findings.note(FindingKind::OrphanLayer, format!("layer {layer}"), message);
             }
         }
-        Ok(())
     }
 
     /// Whether nothing that could name a layer is unreadable.

@@ -3,9 +3,11 @@
 
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
+mod repair;
+
 use std::{
     collections::BTreeMap,
-    fs,
+    fs, io,
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
     sync::Arc,
@@ -15,8 +17,8 @@ use std::{
 use block_device::{BlockDevice, ByteLength, ByteOffset, DiskId, Durability};
 use block_store::{
     BackingPolicy, CatalogNames, CommitError, FileStorage, FindingKind, Findings, ImageFormat,
-    ImageSource, LayerId, LayerKind, LayerLabel, RequestId, Reset, Severity, Storage, Store,
-    StoreError, check_structure,
+    ImageSource, LayerId, LayerKind, LayerLabel, LockError, RequestId, Reset, Severity, Storage,
+    StorageFile, Store, StoreError, StoreLock, check_structure,
 };
 use tempfile::TempDir;
 
@@ -101,6 +103,7 @@ impl Scene {
             layers: [(image, "m-1"), (snapshot, "s-1")]
                 .map(|(layer, who)| (layer, [who.to_owned()].into()))
                 .into(),
+            may_be_older: false,
         };
         Self { directory, names, image, snapshot, head }
     }
@@ -476,4 +479,164 @@ fn a_layer_nobody_names_and_a_snapshot_cut_short_are_notes() {
     let scene = Scene::new();
     patch_header(&scene.file(scene.head, "map"), |page| page[121] = 2);
     scene.finds(FindingKind::CutSnapshot, Severity::Note, &[]);
+}
+
+/// Files that can only be read, and some that cannot be read either.
+#[derive(Debug)]
+struct OnlyReading {
+    files: FileStorage,
+    /// What nobody may open or list, and what the system says.
+    refused: Option<(String, io::ErrorKind)>,
+}
+
+impl OnlyReading {
+    fn let_through(&self, path: &str) -> io::Result<()> {
+        match &self.refused {
+            Some((refused, why)) if refused == path => Err((*why).into()),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn read_only<T>() -> io::Result<T> {
+    Err(io::ErrorKind::ReadOnlyFilesystem.into())
+}
+
+impl Storage for OnlyReading {
+    fn open(&self, _path: &str) -> io::Result<Arc<dyn StorageFile>> {
+        read_only()
+    }
+    fn open_to_read(&self, path: &str) -> io::Result<Arc<dyn StorageFile>> {
+        self.let_through(path)?;
+        self.files.open_to_read(path)
+    }
+    fn create(&self, _path: &str) -> io::Result<Arc<dyn StorageFile>> {
+        read_only()
+    }
+    fn create_dir(&self, _path: &str) -> io::Result<()> {
+        read_only()
+    }
+    fn rename(&self, _from: &str, _to: &str) -> io::Result<()> {
+        read_only()
+    }
+    fn remove_file(&self, _path: &str) -> io::Result<()> {
+        read_only()
+    }
+    fn remove_dir(&self, _path: &str) -> io::Result<()> {
+        read_only()
+    }
+    fn list(&self, path: &str) -> io::Result<Vec<String>> {
+        self.let_through(path)?;
+        self.files.list(path)
+    }
+    fn exists(&self, path: &str) -> io::Result<bool> {
+        self.files.exists(path)
+    }
+    fn sync_dir(&self, _path: &str) -> io::Result<()> {
+        read_only()
+    }
+    fn lock(&self, _path: &str) -> Result<StoreLock, LockError> {
+        read_only().map_err(LockError::Io)
+    }
+    fn lock_to_read(&self, path: &str) -> Result<StoreLock, LockError> {
+        self.files.lock_to_read(path)
+    }
+    fn space(&self) -> io::Result<(u64, u64)> {
+        self.files.space()
+    }
+}
+
+impl Scene {
+    /// What a check tells that may change nothing, and not read this.
+    fn check_reading(&self, refused: Option<(String, io::ErrorKind)>) -> Vec<block_store::Finding> {
+        let files = FileStorage::open(self.directory.path()).unwrap();
+        let storage: Arc<dyn Storage> = Arc::new(OnlyReading { files, refused });
+        check_structure(&storage, Some(&self.names), &()).unwrap().found
+    }
+}
+
+#[test]
+fn a_read_only_file_system_is_checked_like_any_other() {
+    let scene = Scene::new();
+    assert_eq!(scene.check_reading(None), []);
+    flip(&scene.file(scene.head, "map"), 8192 + 504, 1);
+    let found = scene.check_reading(None);
+    assert_eq!(found.len(), 1, "{found:#?}");
+    assert_eq!(found[0].kind, FindingKind::MapSector, "{found:#?}");
+}
+
+#[test]
+fn what_may_not_be_read_is_not_called_damaged() {
+    let scene = Scene::new();
+    let map = format!("layers/{}/map", scene.image);
+    let directory = format!("layers/{}", scene.snapshot);
+    for path in ["ledger", &map, &directory, "layers"] {
+        for why in [io::ErrorKind::PermissionDenied, io::ErrorKind::OutOfMemory] {
+            let found = scene.check_reading(Some((path.into(), why)));
+            assert_eq!(found.len(), 1, "{path}: {found:#?}");
+            assert_eq!(found[0].severity, Severity::Unknown, "{path}: {found:#?}");
+            assert!(found[0].message.starts_with("cannot be looked at: "), "{path}: {found:#?}");
+        }
+    }
+}
+
+#[test]
+fn a_store_without_its_layers() {
+    let scene = Scene::new();
+    fs::rename(scene.path("layers"), scene.path("aside")).unwrap();
+    scene.damaged(FindingKind::LayersMissing, &["d-1", "d-2", "d-3", "m-1", "s-1"]);
+}
+
+/// Gives the layer this many bytes and no hashes.
+fn reshape(scene: &Scene, layer: LayerId, size: u64) {
+    patch_header(&scene.file(layer, "map"), |page| {
+        page[24..32].copy_from_slice(&size.to_le_bytes());
+        page[48..56].fill(0);
+        page[88..120].fill(0);
+        page[122] = 0;
+    });
+    let data = fs::OpenOptions::new().write(true).open(scene.file(layer, "data")).unwrap();
+    data.set_len(size).unwrap();
+}
+
+#[test]
+fn a_layer_smaller_than_what_it_stands_on() {
+    let scene = Scene::new();
+    reshape(&scene, scene.image, SIZE + (1 << 20));
+    reshape(&scene, scene.snapshot, SIZE);
+    scene.damaged(FindingKind::ChainSize, &["d-2", "s-1"]);
+}
+
+#[test]
+fn a_chain_of_more_layers_than_are_followed() {
+    const LONGEST: u16 = 1024;
+    let mut scene = Scene::new();
+    reshape(&scene, scene.snapshot, SIZE);
+    let header = fs::read(scene.file(scene.snapshot, "map")).unwrap()[..8192].to_vec();
+    let mut below = [0; 16];
+    for number in 1..=LONGEST + 1 {
+        let mut own = [0xcc; 16];
+        own[..2].copy_from_slice(&number.to_be_bytes());
+        let layer = LayerId::from_bytes(own);
+        fs::create_dir(scene.path(&format!("layers/{layer}"))).unwrap();
+        fs::write(scene.file(layer, "data"), "").unwrap();
+        fs::write(scene.file(layer, "map"), &header).unwrap();
+        let files = [("data", 4096), ("map", 8192 + 4096)];
+        for (name, length) in files {
+            let file = fs::OpenOptions::new().write(true).open(scene.file(layer, name)).unwrap();
+            file.set_len(length).unwrap();
+        }
+        patch_header(&scene.file(layer, "map"), |page| {
+            page[24..32].copy_from_slice(&4096_u64.to_le_bytes());
+            page[56..72].copy_from_slice(&own);
+            page[72..88].copy_from_slice(&below);
+        });
+        below = own;
+        if number == LONGEST {
+            scene.names.layers.insert(layer, ["s-8".to_owned()].into());
+            assert_eq!(scene.look().found, [], "{LONGEST} layers are as many as may be");
+        }
+    }
+    scene.names.layers.insert(LayerId::from_bytes(below), ["s-9".to_owned()].into());
+    scene.damaged(FindingKind::ChainDepth, &["s-9"]);
 }
