@@ -83,6 +83,8 @@ pub(crate) struct Generation {
     pub(crate) layers: Option<DiskLayers>,
     /// Why nothing is served.
     pub(crate) refusal: Option<String>,
+    /// The ledger says `closed`: no record but the one of the choice may follow.
+    pub(crate) is_closed: bool,
     /// The ledger says `deleting`, or the slot is somebody else's by now.
     pub(crate) is_deleted: bool,
 }
@@ -118,9 +120,19 @@ impl Disk {
                 head_pin,
                 layers: None,
                 refusal: None,
+                is_closed: false,
                 is_deleted: false,
             }),
         }
+    }
+
+    /// Keeps everybody out: the disk was rebuilt, and what it holds is still to be chosen.
+    pub(crate) fn close(&self) {
+        let reason = closed_reason(&self.id);
+        tracing::error!(disk = %self.id, reason, "the disk is closed");
+        let mut state = self.state.write();
+        state.refusal = Some(reason);
+        state.is_closed = true;
     }
 
     /// Opens the layers if they are not open yet. The caller holds `control`.
@@ -259,6 +271,14 @@ impl Disk {
             other => other,
         }
     }
+}
+
+/// What a closed disk waits for.
+pub(crate) fn closed_reason(disk: &DiskId) -> String {
+    format!(
+        "it was rebuilt and is closed: its content may be from before its last reset; with no daemon running, open it \
+         as it was found: reinit fsck --accept {disk}, or bring it back to its origin: reinit fsck --accept {disk} --reset"
+    )
 }
 
 /// Remembers what is durable; a head that is named now no longer needs its mark.

@@ -38,6 +38,8 @@ use crate::{
 
 /// Its name in the store.
 pub(crate) const FILE: &str = "ledger";
+/// Its name until it is whole.
+const UNFINISHED: &str = "ledger.new";
 const MAGIC: &[u8; 8] = b"REINITLG";
 const VERSION: u32 = 1;
 const HEADER: u64 = 2 * PAGE;
@@ -104,20 +106,7 @@ struct LedgerState {
 impl Ledger {
     /// Makes the file of a new store: it appears under its name whole and durable.
     pub(crate) fn create(storage: &dyn Storage) -> Result<(), StoreError> {
-        let unfinished = format!("{FILE}.new");
-        let made = (|| {
-            if storage.exists(&unfinished)? {
-                storage.remove_file(&unfinished)?;
-            }
-            let file = storage.create(&unfinished)?;
-            avoid_copy_on_write(&*file);
-            let page = encode_header();
-            file.write_all_at(&[IoSlice::new(&page), IoSlice::new(&page)], 0)?;
-            write_segment(&*file, 0)?;
-            file.sync_data()?;
-            storage.rename(&unfinished, FILE)?;
-            storage.sync_dir("")
-        })();
+        let made = write_unfinished(storage, &[]).and_then(|()| put_in_place(storage));
         made.map_err(StoreError::io("making the ledger"))
     }
 
@@ -266,6 +255,35 @@ impl LedgerState {
         }
         self.sequences.push(sequence);
     }
+}
+
+/// Makes a ledger of these states under a temporary name, whole and durable.
+pub(crate) fn write_unfinished(storage: &dyn Storage, states: &[SlotState]) -> std::io::Result<()> {
+    if storage.exists(UNFINISHED)? {
+        storage.remove_file(UNFINISHED)?;
+    }
+    let file = storage.create(UNFINISHED)?;
+    avoid_copy_on_write(&*file);
+    let page = encode_header();
+    file.write_all_at(&[IoSlice::new(&page), IoSlice::new(&page)], 0)?;
+    let slots = crate::geometry::bytes(states.len());
+    for segment in 0..slots.div_ceil(SEGMENT_SLOTS).max(1) {
+        write_segment(&*file, segment * SEGMENT_SLOTS)?;
+    }
+    for (slot, state) in (0..).zip(states) {
+        // A slot's first record is written to both places.
+        for sequence in [1, 2] {
+            let record = Record { slot, sequence, state: state.clone() };
+            file.write_all_at(&[IoSlice::new(&record.encode())], place_of(slot, sequence))?;
+        }
+    }
+    file.sync_data()
+}
+
+/// Gives what was made under the temporary name its own, in one step.
+pub(crate) fn put_in_place(storage: &dyn Storage) -> std::io::Result<()> {
+    storage.rename(UNFINISHED, FILE)?;
+    storage.sync_dir("")
 }
 
 /// What the file says of every slot.

@@ -62,6 +62,8 @@ pub(crate) enum SlotState {
     Live(DiskRecord),
     /// The disk is being deleted; the catalog's commit decides.
     Deleting(DiskRecord),
+    /// The disk was rebuilt: nobody uses it before the operator chose what it holds.
+    Closed(DiskRecord),
 }
 
 impl SlotState {
@@ -69,7 +71,10 @@ impl SlotState {
     pub(crate) fn record(&self) -> Option<&DiskRecord> {
         match self {
             Self::Free => None,
-            Self::Creating(record) | Self::Live(record) | Self::Deleting(record) => Some(record),
+            Self::Creating(record)
+            | Self::Live(record)
+            | Self::Deleting(record)
+            | Self::Closed(record) => Some(record),
         }
     }
 }
@@ -152,6 +157,7 @@ impl Record {
             SlotState::Creating(_) => 2,
             SlotState::Live(_) => 3,
             SlotState::Deleting(_) => 4,
+            SlotState::Closed(_) => 5,
         };
         let record = self.state.record();
         let reset = record.and_then(|record| record.last_reset);
@@ -206,6 +212,7 @@ impl RawRecord {
             2 => Some(SlotState::Creating(record)),
             3 => Some(SlotState::Live(record)),
             4 => Some(SlotState::Deleting(record)),
+            5 => Some(SlotState::Closed(record)),
             _ => None,
         }
     }

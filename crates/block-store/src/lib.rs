@@ -93,8 +93,9 @@ pub use disk::DiskHandle;
 pub use error::{CommitError, SnapshotError, StoreError};
 pub use file_storage::FileStorage;
 pub use fsck::{
-    CatalogNames, Checked, Finding, FindingKind, Findings, Repair, RepairMode, RepairState,
-    Repaired, Severity, check as check_structure, repair as repair_structure,
+    Accepted, CatalogNames, Checked, Finding, FindingKind, Findings, FoundDisk, FoundLayer,
+    LostLayer, Rebuild, Repair, RepairMode, RepairState, Repaired, Severity, Survey,
+    accept as accept_disk, check as check_structure, repair as repair_structure,
 };
 pub use header::{LayerKind, LayerLabel};
 pub use id::{Epoch, InvalidLayerId, LayerId, RequestId, Root};

@@ -90,6 +90,10 @@ impl Store {
         let alone = disk.control.lock();
         let mut state = disk.state.write();
         state.check_exists(id)?;
+        if state.is_closed {
+            // An undone delete would bring it back open.
+            state.check_served(id)?;
+        }
         state.session += 1;
         let record = state.wanted_record();
         shared.ledger.commit(&[(disk.slot, SlotState::Deleting(record.clone()))])?;

@@ -113,7 +113,7 @@ fn settle_slots(shared: &Shared, named: &Named, settled: &mut Settled) -> Result
         let (creating, record) = match state {
             SlotState::Creating(record) => (true, record),
             SlotState::Deleting(record) => (false, record),
-            SlotState::Live(_) | SlotState::Free => continue,
+            SlotState::Live(_) | SlotState::Closed(_) | SlotState::Free => continue,
         };
         if shared.refused.read().contains_key(&record.disk) {
             tracing::error!(disk = %record.disk, "left as it is: another record of it is damaged");

@@ -291,13 +291,20 @@ impl Shared {
         let mut unsettled = Contents::default();
         let mut disks = BTreeMap::new();
         for (slot, state) in contents.slots {
-            let SlotState::Live(record) = state else {
-                unsettled.slots.push((slot, state));
-                continue;
+            let (record, is_closed) = match state {
+                SlotState::Live(record) => (record, false),
+                SlotState::Closed(record) => (record, true),
+                _ => {
+                    unsettled.slots.push((slot, state));
+                    continue;
+                }
             };
             let (base, head) = (self.pin_base(record.base)?, self.pin_base(record.head)?);
             let id = record.disk.clone();
             let disk = Arc::new(Disk::new(slot, record, base, head));
+            if is_closed {
+                disk.close();
+            }
             let has_twin = disks.insert(id.clone(), disk).is_some();
             if has_twin || self.refused.read().contains_key(&id) {
                 disks.remove(&id);

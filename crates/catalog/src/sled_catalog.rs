@@ -52,6 +52,16 @@ impl SledCatalog {
         Self::open(directory).map(|(catalog, _)| catalog)
     }
 
+    /// Makes a whole catalog of these records, durable, in the place of one that is lost; answers
+    /// what that is called now, if there was one. It is opened by the next who asks.
+    pub fn replace(directory: &Path, records: &Batch) -> Result<Option<PathBuf>, CatalogError> {
+        let changes = records.changes().iter();
+        let pairs: Vec<_> = changes
+            .filter_map(|change| Some((change.key.clone(), change.value.clone()?)))
+            .collect();
+        directory::replace(directory, &pairs)
+    }
+
     /// Opens a catalog after reading every record once; says how far down the ladder of recovery it
     /// had to go.
     pub fn open(directory: &Path) -> Result<(Self, Opening), CatalogError> {

@@ -27,7 +27,9 @@ const EVERYWHERE: &str = "Everywhere";
 
 const FSCK_HELP: &str = "Examples:\n  reinit --store /srv/reinit fsck --json\n  reinit --store /srv/reinit fsck --repair --dry-run\n\n\
      --repair never touches data, maps, hashes or words, removes no layer without a deletion mark, and guesses nothing: \
-     what it leaves is told with the reason and what to do. It may be broken off and run again at any time.";
+     what it leaves is told with the reason and what to do. It may be broken off and run again at any time.\n\n\
+     --rebuild replaces nothing that can be read, keeps what was lost under another name, and names what no header tells. \
+     Its disks are closed, for a header may be older than the last reset: choose with --accept DISK, or --accept DISK --reset.";
 
 /// What `fsck` accepts.
 #[derive(Debug, Args)]
@@ -38,6 +40,15 @@ pub(crate) struct FsckArgs {
     /// With --repair: tell what it would do, and change nothing
     #[arg(long, requires = "repair")]
     pub(crate) dry_run: bool,
+    /// Make a lost ledger and a lost catalog anew of the headers of the layers; disks then stay closed until accepted
+    #[arg(long, conflicts_with_all = ["repair", "accept"])]
+    pub(crate) rebuild: bool,
+    /// Open a rebuilt disk as it was found, which may be from before its last reset
+    #[arg(long, value_name = "DISK", conflicts_with = "repair", value_parser = NonEmptyStringValueParser::new())]
+    pub(crate) accept: Option<String>,
+    /// With --accept: open it at its origin instead; what was written to it is gone
+    #[arg(long, requires = "accept")]
+    pub(crate) reset: bool,
 }
 
 /// What every command accepts.

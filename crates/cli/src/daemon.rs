@@ -208,7 +208,7 @@ pub(crate) fn no_store(places: &Places) -> Failure {
     {
         let message = format!(
             "{store} has a directory {rest} but no file ledger: it was a store; restore the ledger from a backup \
-             that is not older than the last reset"
+             that is not older than the last reset, or make it anew of the layers with: reinit --store {store} fsck --rebuild"
         );
         return Failure::local("LedgerMissing", message);
     }

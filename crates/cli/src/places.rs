@@ -66,7 +66,9 @@ impl Places {
             "scrub.new",
         ];
         NAMES.contains(&name)
-            || ["catalog.bad-", "secret.key"].iter().any(|own| name.starts_with(own))
+            || ["catalog.bad-", "catalog.export.jsonl.old-", "ledger.old", "secret.key"]
+                .iter()
+                .any(|own| name.starts_with(own))
     }
 
     pub(crate) fn secret_key(&self) -> PathBuf {

@@ -35,7 +35,7 @@ pub struct SetAccount {
 }
 
 /// The number of the first account.
-const FIRST_NUMBER: u64 = 1_000_000_000_000_001;
+pub(crate) const FIRST_NUMBER: u64 = 1_000_000_000_000_001;
 
 impl Cloud {
     /// All accounts, by name.

@@ -43,6 +43,7 @@ mod keep;
 mod key;
 mod paging;
 mod password;
+mod rebuild;
 mod recovery;
 mod reinit_disk;
 mod reset_disk;
@@ -83,6 +84,7 @@ pub use instance::{
 };
 pub use key::{AccessKey, KeyCreated, KeyState, KeyView};
 pub use paging::{Page, Paging};
+pub use rebuild::{RebuiltCatalog, RebuiltDisk, drop_waiting_resets, rebuild_catalog};
 pub use reinit_disk::{PlannedReset, ReInitDisk, ResetDone};
 pub use reset_disk::ResetDisk;
 pub use scrub::{ScrubStatus, ScrubView};

@@ -38,6 +38,8 @@ pub enum FindingKind {
     NotReadable,
     /// The directory of all layers is gone.
     LayersMissing,
+    /// A disk that was rebuilt and waits for the operator's choice.
+    ClosedDisk,
     /// A layer that something stands on has no directory.
     LayerMissing,
     /// A file of a layer is missing or is not a plain file of its own.

@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 
 use crate::{
+    disk::closed_reason,
     fsck::{
         finding::{FindingKind, Findings},
         layer::told,
@@ -55,8 +56,16 @@ fn look_at_slots(contents: &Contents, findings: &mut Findings) {
     let damaged: BTreeSet<_> = contents.damaged.iter().filter_map(|d| d.disk.as_ref()).collect();
     let mut live = BTreeSet::new();
     for (slot, state) in &contents.slots {
+        if let SlotState::Closed(record) = state {
+            let found = findings.damage(
+                FindingKind::ClosedDisk,
+                format!("disk {}", record.disk),
+                closed_reason(&record.disk),
+            );
+            found.affects.insert(record.disk.to_string());
+        }
         match state {
-            SlotState::Live(record) => {
+            SlotState::Live(record) | SlotState::Closed(record) => {
                 let is_known = damaged.contains(&record.disk);
                 if !live.insert(&record.disk) || is_known {
                     let message = format!(

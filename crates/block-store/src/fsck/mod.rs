@@ -12,6 +12,7 @@
 mod finding;
 mod layer;
 mod ledger;
+mod rebuild;
 mod references;
 mod repair;
 
@@ -24,6 +25,7 @@ use std::{
 use block_device::{ByteLength, DiskId};
 
 pub use finding::{Checked, Finding, FindingKind, Findings, Severity};
+pub use rebuild::{Accepted, FoundDisk, FoundLayer, LostLayer, Rebuild, Survey, accept};
 pub use repair::{Repair, RepairMode, RepairState, Repaired, repair};
 
 use crate::{

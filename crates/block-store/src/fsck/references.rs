@@ -66,7 +66,7 @@ impl Known<'_> {
     fn disks(&self) -> impl Iterator<Item = &DiskRecord> {
         let slots = self.contents.map_or(&[][..], |contents| &contents.slots);
         slots.iter().filter_map(|(_, state)| match state {
-            SlotState::Live(record) => Some(record),
+            SlotState::Live(record) | SlotState::Closed(record) => Some(record),
             _ => None,
         })
     }

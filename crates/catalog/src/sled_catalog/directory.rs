@@ -35,6 +35,18 @@ pub(crate) fn create(directory: &Path, pairs: &[Pair]) -> Result<(), CatalogErro
     rename(&new, directory, RenameFlags::NOREPLACE)
 }
 
+/// Makes a catalog of these pairs, in the place of what may be there; what that is called now.
+pub(crate) fn replace(directory: &Path, pairs: &[Pair]) -> Result<Option<PathBuf>, CatalogError> {
+    if directory.symlink_metadata().is_err() {
+        return create(directory, pairs).map(|()| None);
+    }
+    let new = beside(directory, NEW);
+    set_aside(directory, &new)?;
+    build(&new, pairs)?;
+    exchange(&new, directory)?;
+    set_aside(directory, &new)
+}
+
 /// Makes a complete, checked and durable database of these pairs, and closes it.
 pub(crate) fn build(directory: &Path, pairs: &[Pair]) -> Result<(), CatalogError> {
     let built = build_and_check(directory, pairs);

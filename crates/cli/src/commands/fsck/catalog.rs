@@ -15,8 +15,10 @@ use anyhow::Context as _;
 use block_store::{CatalogNames, LayerId, Severity};
 use catalog::{
     CatalogError, Opening, Records as _, SledCatalog,
-    record::{Disk, Image, Import, Snapshot},
+    record::{Disk, Image, Import, Origin, Snapshot},
 };
+
+use tempfile::TempDir;
 
 use super::told::Told;
 use crate::{failure::Failure, places::Places};
@@ -27,6 +29,41 @@ pub(super) struct Catalog {
     pub(super) names: Option<CatalogNames>,
     /// What is wrong with its own files.
     pub(super) told: Option<Told>,
+    /// It is gone, or its bytes are wrong: nothing that reading it again would cure.
+    pub(super) is_lost: bool,
+    /// The open copy, and what removes it.
+    pub(super) open: Option<(SledCatalog, TempDir)>,
+}
+
+impl Catalog {
+    /// It cannot be read, and this is why.
+    fn closed(told: Told, is_lost: bool) -> Self {
+        Self { names: None, told: Some(told), is_lost, open: None }
+    }
+}
+
+/// The layer that a disk goes back to, by what the catalog says; none for an empty one.
+pub(super) fn origin_layer(places: &Places, disk: &str) -> Result<Option<LayerId>, Failure> {
+    let gone =
+        |what: &str| Failure::local("OriginGone", format!("{what}; open it as it was found"));
+    let Some((catalog, _copy)) = read(places)?.open else {
+        return Err(gone("the catalog cannot be read, so the origin is not known"));
+    };
+    let record: Disk = catalog
+        .get(disk)
+        .context("reading the catalog")?
+        .ok_or_else(|| gone(&format!("the catalog does not name the disk {disk}")))?;
+    let layer = match &record.origin {
+        Origin::Empty => return Ok(None),
+        Origin::Image { id } => {
+            catalog.get::<Image>(id).context("reading the catalog")?.map(|image| image.layer)
+        }
+        Origin::Snapshot { id } => {
+            catalog.get::<Snapshot>(id).context("reading the catalog")?.map(|made| made.layer)
+        }
+    };
+    let layer = layer.ok_or_else(|| gone(&format!("the origin of {disk} is gone")))?;
+    Ok(layer.map(LayerId::from_bytes))
 }
 
 /// Reads what the catalog names.
@@ -45,9 +82,11 @@ pub(super) fn read(places: &Places) -> Result<Catalog, Failure> {
         Ok((catalog, opening)) => {
             let names = names(&catalog).context("reading the catalog")?;
             let told = matches!(opening, Opening::WithoutSnapshot { .. }).then(derived);
-            Ok(Catalog { names: Some(names), told })
+            let open = Some((catalog, scratch));
+            Ok(Catalog { names: Some(names), told, is_lost: false, open })
         }
         Err(error) => {
+            let is_newer = matches!(error, CatalogError::Newer { .. });
             let what = match error {
                 CatalogError::NeedsRebuild { cause, .. } => cause,
                 CatalogError::Damaged { .. }
@@ -60,7 +99,7 @@ pub(super) fn read(places: &Places) -> Result<Catalog, Failure> {
             };
             let (copy, real) = (scratch.path().display(), places.store().display());
             let what = what.replace(&copy.to_string(), &real.to_string());
-            Ok(unreadable(places, &what))
+            Ok(unreadable(places, &what, !is_newer))
         }
     }
 }
@@ -69,10 +108,10 @@ pub(super) fn read(places: &Places) -> Result<Catalog, Failure> {
 fn unread(places: &Places, path: &Path, error: &io::Error) -> Catalog {
     match error.kind() {
         io::ErrorKind::NotFound if path == places.catalog() => {
-            unreadable(places, &format!("the directory {} is missing", path.display()))
+            unreadable(places, &format!("the directory {} is missing", path.display()), true)
         }
         io::ErrorKind::NotFound | io::ErrorKind::InvalidData => {
-            unreadable(places, &format!("{}: {error}", path.display()))
+            unreadable(places, &format!("{}: {error}", path.display()), true)
         }
         _ => {
             let message = format!(
@@ -81,12 +120,12 @@ fn unread(places: &Places, path: &Path, error: &io::Error) -> Catalog {
                 path.display()
             );
             let told = Told::new("NotReadable", Severity::Unknown, "the catalog", message);
-            Catalog { names: None, told: Some(told) }
+            Catalog::closed(told, false)
         }
     }
 }
 
-fn unreadable(places: &Places, what: &str) -> Catalog {
+fn unreadable(places: &Places, what: &str, is_lost: bool) -> Catalog {
     let (export, directory) = (places.catalog_export(), places.catalog());
     let next = match (export.exists(), directory.exists()) {
         (true, true) => {
@@ -97,11 +136,14 @@ fn unreadable(places: &Places, what: &str) -> Catalog {
             "make an empty directory catalog, and the next start takes catalog.export.jsonl in its \
              place: keep a copy of the store before"
         }
-        (false, _) => "there is no export of it either: bring it back from a backup",
+        (false, _) => {
+            "there is no export of it either: bring it back from a backup, or make it anew of the \
+             headers of the layers with fsck --rebuild"
+        }
     };
     let message = format!("{what}; no resource is known, so nothing is compared with it; {next}");
     let told = Told::new("CatalogUnreadable", Severity::Damage, "the catalog", message);
-    Catalog { names: None, told: Some(told) }
+    Catalog::closed(told, is_lost)
 }
 
 fn derived() -> Told {

@@ -5,6 +5,7 @@
 //! Left to others: check and repair of ledger and layers (`block-store`), the catalog (`catalog`), the words (`told`).
 
 mod catalog;
+mod rebuild;
 mod told;
 
 use std::{fs, io, sync::Arc};
@@ -34,6 +35,12 @@ pub(crate) fn run(places: &Places, common: &Common, args: &FsckArgs) -> Result<R
     let storage: Arc<dyn Storage> = Arc::new(storage);
     // Before the catalog: a running daemon is writing it.
     refuse_running(&storage, places)?;
+    if args.rebuild {
+        return rebuild::run(&storage, places);
+    }
+    if let Some(disk) = &args.accept {
+        return rebuild::accept(&storage, places, disk, args.reset);
+    }
     let catalog = catalog::read(places)?;
     let bar = Bar(output::count_bar(common, "layers"));
     let repaired = if args.repair {

@@ -16,7 +16,7 @@ pub(super) struct Told {
     kind: &'static str,
     severity: Severity,
     thing: String,
-    message: String,
+    pub(super) message: String,
 }
 
 impl Told {
