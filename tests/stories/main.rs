@@ -14,6 +14,7 @@ mod growth;
 mod image_to_reset;
 mod keep;
 mod manners;
+mod mistakes;
 mod official_sdks;
 mod operators;
 mod origins;

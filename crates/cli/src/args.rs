@@ -136,7 +136,7 @@ pub(crate) enum Command {
 const RESET_HELP: &str = "Every rule of ReInitDisk holds: the instance is Stopped (or --cycle stops it) and was started once.\n\
 Several disks share one sync and each is atomic, but the batch is not: after a crash each disk of a batch that was not \
 answered is wholly before or wholly after.\n\n\
-With --keep each disk is snapshotted before its reset, which waits for no hash. Two ways back, once `reinit snapshot ls` \
+With --keep each disk is snapshotted before its reset, which waits for no hash; -q prints `DISK SNAPSHOT` then. Two ways back, once `reinit snapshot ls` \
 says accomplished:\n  reinit disk rollback DISK SNAPSHOT           the disk itself holds it again\n  \
 reinit disk create --snapshot SNAPSHOT       another disk holds it\nUntil then a further reset of that disk is refused \
 as DiskCreatingSnapshot.\n\n\

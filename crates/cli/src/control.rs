@@ -223,7 +223,7 @@ mod tests {
         let failure = answer(StatusCode::NOT_FOUND, body).unwrap_err();
         assert_eq!(
             failure.line(),
-            "no such disk `reinit disk ls` lists the disks. (InvalidDiskId.NotFound, request R)"
+            "no such disk `reinit disk ls` lists the disks; for those of another account add --account NAME. (InvalidDiskId.NotFound, request R)"
         );
         assert_eq!(answer(StatusCode::OK, b"<html>").unwrap_err().code, "UnreadableAnswer");
     }

@@ -41,10 +41,27 @@ fn next_step(code: &str) -> Option<&'static str> {
         "IncorrectInstanceStatus" => {
             "`reinit instance ls` shows the states; `reinit instance stop` and `start` change them."
         }
-        "InvalidDiskId.NotFound" => "`reinit disk ls` lists the disks.",
-        "InvalidInstanceId.NotFound" => "`reinit instance ls` lists the instances.",
-        "InvalidImageId.NotFound" => "`reinit image ls` lists the images.",
-        "InvalidSnapshotId.NotFound" => "`reinit snapshot ls` lists the snapshots.",
+        "InvalidDiskId.NotFound" => {
+            "`reinit disk ls` lists the disks; for those of another account add --account NAME."
+        }
+        "InvalidInstanceId.NotFound" => {
+            "`reinit instance ls` lists the instances; for those of another account add --account NAME."
+        }
+        "InvalidImageId.NotFound" => {
+            "`reinit image ls` lists the images; for those of another account add --account NAME."
+        }
+        "InvalidSnapshotId.NotFound" => {
+            "`reinit snapshot ls` lists the snapshots; for those of another account add --account NAME."
+        }
+        "InvalidAccount.NotFound" => {
+            "`reinit account ls` lists the accounts; `reinit key create --account NAME` makes one."
+        }
+        "IncorrectDiskStatus" => {
+            "`reinit disk ls` shows the states; `reinit disk attach` and `detach` change them."
+        }
+        "IncorrectDiskStatus.NeverAttached" | "IncorrectDiskStatus.NeverUsed" => {
+            "Attach it (`reinit disk attach`) and start its instance first."
+        }
         "DiskStillAttached" => {
             "Detach it first (`reinit disk detach`); a system disk goes with its instance."
         }
@@ -96,8 +113,8 @@ mod tests {
             message: "There is no disk d-1.".into(),
             request_id: "R".into(),
         };
-        let line = "There is no disk d-1. `reinit disk ls` lists the disks. \
-                    (InvalidDiskId.NotFound, request R)";
+        let line = "There is no disk d-1. `reinit disk ls` lists the disks; for those of another \
+                    account add --account NAME. (InvalidDiskId.NotFound, request R)";
         assert_eq!(failure.line(), line);
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! What must always hold
 //! 1. With `--json` standard output holds exactly one JSON document, also for an error.
-//! 2. With `-q` it holds the bare ids, one a line.
+//! 2. With `-q` it holds the bare ids, one a line; what belongs together (a disk and what it was kept as) on one line.
 //! 3. A reader that went away (`reinit disk ls | head -1`) is no failure; a result that cannot be written otherwise is.
 //!
 //! Left to others: what there is to say (`commands`).

@@ -1,9 +1,10 @@
 //! Where things are: the store's directory and the names in it.
 //!
-//! What must always hold: a socket path that the system cannot take is refused here, with the reason.
+//! What must always hold: a socket path that the system cannot take is refused here, with the reason; so is a store
+//! that is no directory, or one that this user may not enter.
 
 use std::{
-    env,
+    env, fs, io,
     path::{Path, PathBuf},
 };
 
@@ -21,10 +22,12 @@ pub(crate) struct Places {
 impl Places {
     /// The directory asked for, or the default one of this user.
     pub(crate) fn new(asked: Option<&Path>) -> Result<Self, Failure> {
-        match asked {
-            Some(store) => Ok(Self { store: store.to_owned() }),
-            None => Ok(Self { store: default_store()? }),
-        }
+        let store = match asked {
+            Some(store) => store.to_owned(),
+            None => default_store()?,
+        };
+        check_directory(&store)?;
+        Ok(Self { store })
     }
 
     pub(crate) fn store(&self) -> &Path {
@@ -107,6 +110,26 @@ impl Places {
                 self.store.as_os_str().len(),
             ),
         ))
+    }
+}
+
+/// One that is not there is told by whoever needs it, with what to do about it.
+fn check_directory(store: &Path) -> Result<(), Failure> {
+    // The dot asks for a directory that may be entered.
+    let Err(error) = fs::metadata(store.join(".")) else { return Ok(()) };
+    let shown = store.display();
+    match error.kind() {
+        io::ErrorKind::NotADirectory => Err(Failure::local(
+            "NoStore",
+            format!("{shown} is no directory, and a store is one; name another with --store DIR"),
+        )),
+        io::ErrorKind::PermissionDenied => Err(Failure::local(
+            "StoreForbidden",
+            format!(
+                "this user may not enter {shown}; run this as the user the store belongs to, or name another with --store DIR"
+            ),
+        )),
+        _ => Ok(()),
     }
 }
 

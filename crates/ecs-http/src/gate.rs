@@ -14,6 +14,9 @@ use crate::{
     signature, status,
 };
 
+/// The one action that may name an account which is not there yet.
+const MAKES_ACCOUNTS: &str = "CreateAccessKey";
+
 /// Who sent the request. What is known of the sender is told also where it is refused.
 pub(crate) fn caller(
     front: &Front,
@@ -25,7 +28,13 @@ pub(crate) fn caller(
         Door::Control => {
             *sender = Sender::operator();
             let account = request.parameters.text("Account").unwrap_or(DEFAULT_ACCOUNT);
-            Caller::operator(account)
+            let operator = Caller::operator(account);
+            // An empty list of what nobody owns would hide a wrong letter.
+            if account != DEFAULT_ACCOUNT && request.action() != Some(MAKES_ACCOUNTS) {
+                let known = front.cloud().account(&operator, account);
+                known.map_err(|error| status::refusal("", &error))?;
+            }
+            operator
         }
         Door::Public => signer(front, request, sender)?,
     };

@@ -1,9 +1,13 @@
 //! `reset`: disks back to their initial state, by all the rules of ReInitDisk.
 //!
 //! What must always hold: what is told as done is durable; with `--cycle` an instance that ran runs again, also
-//! when a reset was refused; a snapshot that `--keep` took is told whatever came after it.
+//! when a reset was refused; a snapshot that `--keep` took is told whatever came after it; one name that is wrong
+//! among several leaves all as they are.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::HashSet,
+    time::{Duration, Instant},
+};
 
 use serde_json::{Value, json};
 
@@ -19,15 +23,18 @@ use crate::{
 /// How long a stopping instance is waited for: its disks are flushed meanwhile.
 const STOP_LIMIT: Duration = Duration::from_secs(300);
 const POLL: Duration = Duration::from_millis(20);
+/// How many disks one call may name.
+const MOST_NAMES: usize = 100;
 
 pub(crate) fn run(control: &Control, common: &Common, args: &ResetArgs) -> Result<Report, Failure> {
     let disks = named(control, args)?;
     if args.dry_run {
         return plan(control, args, &disks);
     }
-    let stopped = if args.cycle { stop(control, args, &disks)? } else { Vec::new() };
+    let mut stopped = Vec::new();
+    let ready = if args.cycle { stop(control, args, &disks, &mut stopped) } else { Ok(()) };
     // Verified before a guest can write again.
-    let done = apply(control, args, &disks).and_then(|report| {
+    let done = ready.and_then(|()| apply(control, args, &disks)).and_then(|report| {
         if args.verify {
             verify(control, common, args, &disks)?;
         }
@@ -58,7 +65,30 @@ fn named(control: &Control, args: &ResetArgs) -> Result<Vec<String>, Failure> {
         }
         return Ok(found.iter().map(|disk| text(disk, "DiskId")).collect());
     }
-    Ok(disk::each_once(&args.disks))
+    let disks = disk::each_once(&args.disks);
+    if disks.len() > 1 {
+        check_names(control, args, &disks)?;
+    }
+    Ok(disks)
+}
+
+/// The daemon resets each disk of a call for itself; who names several means all of them.
+fn check_names(control: &Control, args: &ResetArgs, disks: &[String]) -> Result<(), Failure> {
+    let mut known = HashSet::new();
+    for some in disks.chunks(MOST_NAMES) {
+        let asked = args.owner.parameters().with("DiskIds", json!(some));
+        let found = control.list("DescribeDisks", ["Disks", "Disk"], &asked)?;
+        known.extend(found.iter().map(|disk| text(disk, "DiskId")));
+    }
+    let wrong: Vec<_> = disks.iter().filter(|disk| !known.contains(*disk)).cloned().collect();
+    if wrong.is_empty() {
+        return Ok(());
+    }
+    let message = format!(
+        "there is no disk {}; nothing was reset; `reinit disk ls` lists the disks, with --account NAME those of another account",
+        wrong.join(" ")
+    );
+    Err(Failure::local("InvalidDiskId.NotFound", message))
 }
 
 fn asked(args: &ResetArgs, disks: &[String]) -> Parameters {
@@ -94,7 +124,13 @@ fn apply(control: &Control, args: &ResetArgs, disks: &[String]) -> Result<Report
     });
     let mut header = vec!["DISK", "EPOCH", "TOOK", "REQUEST"];
     header.extend(args.keep.then_some("KEPT AS"));
-    Ok(Report::list(json!({ "Disks": done }), &header, rows.collect()))
+    let mut report = Report::list(json!({ "Disks": done }), &header, rows.collect());
+    if args.keep {
+        // The way back is what a script has no other way to.
+        let pair = |disk| format!("{} {}", text(disk, "DiskId"), text(disk, "SnapshotId"));
+        report.ids = done.iter().map(pair).collect();
+    }
+    Ok(report)
 }
 
 /// The answers for each disk, if none is a refusal; else the refusal, and what became of the others.
@@ -106,6 +142,10 @@ fn each(answer: &Value) -> Result<Vec<Value>, Failure> {
     let mut message = text(first, "Message").trim_end_matches('.').to_owned();
     if text(first, "Code") == "IncorrectInstanceStatus" {
         message.push_str("; `reinit reset --cycle` stops one that runs, resets and starts it");
+    }
+    if text(first, "Code") == "IncorrectDiskStatus" {
+        message
+            .push_str("; only one that is attached is reset: `reinit disk attach DISK INSTANCE`");
     }
     if done.len() + refused.len() > 1 {
         let ids = |disks: &[Value]| {
@@ -122,9 +162,13 @@ fn each(answer: &Value) -> Result<Vec<Value>, Failure> {
     Err(Failure { code: text(first, "Code"), message, request_id: text(answer, "RequestId") })
 }
 
-/// Stops the running instances of these disks; gives those that it stopped.
-fn stop(control: &Control, args: &ResetArgs, disks: &[String]) -> Result<Vec<String>, Failure> {
-    let mut stopped = Vec::new();
+/// Stops the running instances of these disks; those that it stopped are in `stopped`, also when it fails.
+fn stop(
+    control: &Control,
+    args: &ResetArgs,
+    disks: &[String],
+    stopped: &mut Vec<String>,
+) -> Result<(), Failure> {
     for disk in disks {
         let found = disk::details(control, &args.owner, disk)?;
         let instance = text(&found, "InstanceId");
@@ -133,11 +177,11 @@ fn stop(control: &Control, args: &ResetArgs, disks: &[String]) -> Result<Vec<Str
         }
         if status(control, args, &instance)? == "Running" {
             control.call("StopInstance", &args.owner.parameters().with("InstanceId", &instance))?;
+            stopped.push(instance.clone());
             wait_until_stopped(control, args, &instance)?;
-            stopped.push(instance);
         }
     }
-    Ok(stopped)
+    Ok(())
 }
 
 fn wait_until_stopped(control: &Control, args: &ResetArgs, instance: &str) -> Result<(), Failure> {
