@@ -70,6 +70,26 @@ MUTATIONS = [
     Mutation("partial-block-is-not-filled", STORE + "head.rs",
              "if block == range.start || is_present", "if true || is_present",
              "block-store", "disks", "a_partial_write_over_the_base_keeps_the_rest_of_the_block"),
+    Mutation("punch-before-the-headers-epoch", STORE + "reclaim.rs",
+             """    head.refresh_header(&disk.position(shared, &state.record))?;
+    let punched = head.punch_stale(state.record.epoch.tag(), range.clone())?;
+""",
+             """    let punched = head.punch_stale(state.record.epoch.tag(), range.clone())?;
+    head.refresh_header(&disk.position(shared, &state.record))?;
+""",
+             "tests", "reclaim",
+             "an_older_ledger_finds_every_block_or_is_refused_wherever_a_walk_was_cut"),
+    Mutation("changes-fill-memory", STORE + "disk.rs",
+             "&& head.is_round_due()", "&& head.is_round_due() && head.poisoned().is_some()",
+             "block-store", "disks",
+             "so_many_changes_that_they_would_fill_memory_are_made_durable_unasked"),
+    Mutation("walk-is-in-nobodys-way", STORE + "manners.rs",
+             "self.busy_until = now + self.longest * REMEMBERED;", "self.busy_until = now;",
+             "block-store", "lib",
+             "manners::tests::a_rest_ends_when_enough_requests_passed_each_punch"),
+    Mutation("pressure-is-not-relieved", "crates/cloud/src/space.rs",
+             "space.free.get() < space.total.get() / PRESSURE", "space.free.get() < PRESSURE",
+             "cloud", "cloud", "space::stale_blocks_are_given_back_under_pressure_until_there_is_room"),
     Mutation("map-sector-unchecked", STORE + "map_sector.rs",
              "if empty || check == check_word(", "if empty || check != 0 || check == check_word(",
              "tests", "faults", "damage_anywhere_is_found_or_harmless"),

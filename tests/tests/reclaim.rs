@@ -4,6 +4,8 @@
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 use std::{
+    fs,
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -15,26 +17,45 @@ use std::{
 use block_device::{BLOCK, BlockDevice, ByteLength, ByteOffset, DiskId, Durability, ZeroMode};
 use block_store::{
     CommitError, DiskHandle, DiskSpace, FileStorage, LayerId, LayerKind, LayerLabel, Progress,
-    ReclaimPace, Reclaimed, RequestId, Reset, Store,
+    ReclaimPace, Reclaimed, RequestId, Reset, Storage, Store, StoreError,
 };
-use tests::recorded_storage::{Dice, scratch};
+use tests::recorded_storage::{Dice, Image, RecordedStorage, scratch};
 
 struct Place {
     store: Store,
     disk: DiskId,
-    _directory: tempfile::TempDir,
+    _directory: Option<tempfile::TempDir>,
 }
 
 impl Place {
     fn new(blocks: u64) -> Self {
         let directory = scratch();
         let storage = FileStorage::open(directory.path()).unwrap();
-        Store::create(&storage).unwrap();
-        let store = Store::open(Arc::new(storage)).unwrap();
+        Self { _directory: Some(directory), ..Self::on(Arc::new(storage), blocks) }
+    }
+
+    fn on(storage: Arc<dyn Storage>, blocks: u64) -> Self {
+        Store::create(&*storage).unwrap();
+        let place = Self::again(storage);
+        let size = ByteLength::new(blocks * BLOCK);
+        place.store.create_disk(&place.disk, size, None).unwrap().publish().unwrap();
+        place
+    }
+
+    /// A store that is there already.
+    fn again(storage: Arc<dyn Storage>) -> Self {
+        let store = Store::open(storage).unwrap();
         store.settle_alone().unwrap();
-        let disk: DiskId = "d-1".parse().unwrap();
-        store.create_disk(&disk, ByteLength::new(blocks * BLOCK), None).unwrap().publish().unwrap();
-        Self { store, disk, _directory: directory }
+        Self { store, disk: "d-1".parse().unwrap(), _directory: None }
+    }
+
+    /// What is found after power failed.
+    fn after(image: &Image, change: impl FnOnce(&Path)) -> Self {
+        let directory = scratch();
+        image.write_to(directory.path());
+        change(directory.path());
+        let storage = FileStorage::open(directory.path()).unwrap();
+        Self { _directory: Some(directory), ..Self::again(Arc::new(storage)) }
     }
 
     fn open(&self) -> Arc<DiskHandle> {
@@ -219,6 +240,83 @@ fn a_reset_in_the_midst_of_a_walk_turns_what_counted_into_what_does_not() {
     place.reclaim();
     assert_eq!(place.blocks(), [50, 0, 2048]);
     assert_eq!(read(&disk, 100, 50), blocks(0x33, 50));
+}
+
+// --- crashes ---------------------------------------------------------------------------------
+
+/// 43 blocks of 0x55 that were flushed and then made stale, and the ledger of before the reset.
+fn stale_place(storage: &Arc<RecordedStorage>) -> (Place, Vec<u8>) {
+    let place = Place::on(storage.clone(), 43);
+    let disk = place.open();
+    write(&disk, 0, &blocks(0x55, 43));
+    disk.flush().unwrap();
+    drop(disk);
+    let older = fs::read(storage.path().join("ledger")).unwrap();
+    place.reset(None);
+    (place, older)
+}
+
+/// The ledger of before the reset says that all of the old blocks count. It comes back from a backup, after
+/// power failed at any moment of a walk: then either no block is gone, or the disk is refused.
+#[test]
+fn an_older_ledger_finds_every_block_or_is_refused_wherever_a_walk_was_cut() {
+    let (mut whole, mut refused) = (0, 0);
+    for seed in 0..8 {
+        let storage = RecordedStorage::empty();
+        let (place, older) = stale_place(&storage);
+        let begun = storage.moment();
+        assert_eq!(place.reclaim(), 43);
+        for moment in begun..=storage.moment() {
+            let image = storage.cut(moment, seed, 512);
+            let found =
+                Place::after(&image, |root| fs::write(root.join("ledger"), &older).unwrap());
+            match found.store.open_disk(&found.disk) {
+                Ok(disk) => {
+                    assert_eq!(
+                        read(&disk, 0, 43),
+                        blocks(0x55, 43),
+                        "seed {seed}, moment {moment}"
+                    );
+                    whole += 1;
+                }
+                Err(StoreError::Refused { reason, .. }) => {
+                    assert!(reason.contains("the ledger is an old one"), "{reason}");
+                    refused += 1;
+                }
+                Err(other) => panic!("seed {seed}, moment {moment}: {other}"),
+            }
+        }
+    }
+    assert!(whole > 0 && refused > 0, "{whole} whole, {refused} refused");
+}
+
+#[test]
+fn a_walk_that_a_power_cut_ended_goes_on_after_the_restart_and_ends() {
+    let storage = RecordedStorage::empty();
+    let (place, _) = stale_place(&storage);
+    let disk = place.open();
+    for block in [10, 21, 32] {
+        write(&disk, block, &blocks(0x66, 1));
+    }
+    disk.flush().unwrap();
+    let begun = storage.moment();
+    assert_eq!(place.reclaim(), 40);
+    let (mut nothing, mut something, mut all) = (0, 0, 0);
+    for moment in begun..=storage.moment() {
+        for seed in 0..4 {
+            let found = Place::after(&storage.cut(moment, seed, 4096), |_| ());
+            match found.reclaim() {
+                40 => nothing += 1,
+                0 => all += 1,
+                _ => something += 1,
+            }
+            assert_eq!(found.blocks(), [3, 0, 0], "moment {moment}, seed {seed}");
+            let disk = found.open();
+            let expected = |block| blocks(if block % 11 == 10 { 0x66 } else { 0 }, 1);
+            (0..43).for_each(|block| assert_eq!(read(&disk, block, 1), expected(block)));
+        }
+    }
+    assert!(nothing > 0 && something > 0 && all > 0, "{nothing}, {something}, {all}");
 }
 
 // --- figures ---------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ use block_device::{
     BlockDevice, ByteLength, ByteOffset, DiskId, Durability, ExportFence, ExportPlane, FenceError,
     FenceMode,
 };
-use block_store::{BackingPolicy, FileStorage, ImageFormat, Store};
+use block_store::{BackingPolicy, FileStorage, ImageFormat, Storage, Store};
 use catalog::{Batch, Catalog, MemoryCatalog, SledCatalog, record::Import};
 use cloud::{
     AttachDisk, Caller, Cloud, CloudError, CreateDisk, CreateInstance, CreateSnapshot, DataDisk,
@@ -88,6 +88,17 @@ impl Lab {
         change(&mut settings);
         let exports = Arc::new(Exports::default());
         let cloud = open(directory.path(), &catalog, &clock, &exports, &settings);
+        Self { directory, catalog, clock, exports, settings, cloud }
+    }
+
+    /// The same with a storage that is made for the directory.
+    pub(crate) fn restart_on(self, storage: impl FnOnce(&Path) -> Arc<dyn Storage>) -> Self {
+        let Self { directory, catalog, clock, settings, cloud, .. } = self;
+        cloud.close();
+        drop(cloud);
+        let exports = Arc::new(Exports::default());
+        let (path, made) = (directory.path(), storage(directory.path()));
+        let cloud = open_on(made, path, &catalog, &clock, &exports, &settings);
         Self { directory, catalog, clock, exports, settings, cloud }
     }
 
@@ -319,6 +330,17 @@ fn open(
     settings: &Settings,
 ) -> Cloud {
     let storage = Arc::new(FileStorage::open(directory).unwrap());
+    open_on(storage, directory, catalog, clock, exports, settings)
+}
+
+fn open_on(
+    storage: Arc<dyn Storage>,
+    directory: &Path,
+    catalog: &Arc<dyn Catalog>,
+    clock: &Arc<SetClock>,
+    exports: &Arc<Exports>,
+    settings: &Settings,
+) -> Cloud {
     Cloud::open(OpenCloud {
         store: Store::open(storage).unwrap(),
         catalog: Arc::clone(catalog),

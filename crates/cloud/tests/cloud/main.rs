@@ -19,4 +19,5 @@ mod replacements;
 mod resets;
 mod restarts;
 mod snapshots;
+mod space;
 mod tokens;
