@@ -12,7 +12,7 @@ use tests::{program, recorded_storage::scratch};
 use crate::campaign::Trial;
 
 /// Keys and pieces of the language.
-pub(crate) const WORDS: [&[u8]; 14] = [
+pub(crate) const WORDS: [&[u8]; 16] = [
     b"listen = ",
     b"nbd_listen = ",
     b"region = ",
@@ -20,6 +20,8 @@ pub(crate) const WORDS: [&[u8]; 14] = [
     b"minimum_system_disk = ",
     b"hash_bandwidth = ",
     b"snapshot_cutoff = ",
+    b"[buckets.b]\n",
+    b"directory = \"/",
     b"\"127.0.0.1:0\"",
     b"\"18446744073709551615G\"",
     b"-9223372036854775808",

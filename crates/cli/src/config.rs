@@ -5,12 +5,13 @@
 //! Left to others: the environment and the flags (`args`, through clap), what the settings do (`cloud`).
 
 use std::{
+    collections::BTreeMap,
     fs, io,
     net::{Ipv4Addr, SocketAddr},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
-use cloud::Settings;
+use cloud::{Bucket, Settings};
 use jiff::Timestamp;
 use serde::Deserialize;
 
@@ -57,6 +58,19 @@ struct ConfigFile {
     audit_keep: Option<u32>,
     /// Snapshots from before are too old to reset a disk to, once it was detached.
     snapshot_cutoff: Option<Timestamp>,
+    /// Where clients find files to import, and get exports.
+    #[serde(default)]
+    buckets: BTreeMap<String, BucketTable>,
+}
+
+/// `[buckets.NAME]`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct BucketTable {
+    /// Absolute.
+    directory: PathBuf,
+    /// Who may use it; every account, if left out.
+    accounts: Option<Vec<String>>,
 }
 
 impl Config {
@@ -106,6 +120,13 @@ impl Config {
                 "audit_size and audit_keep must be above 0; the audit log cannot be switched off"
                     .into(),
             );
+        }
+        for (name, table) in file.buckets {
+            if !table.directory.is_absolute() {
+                return Err(format!("buckets.{name}.directory must be an absolute path"));
+            }
+            let BucketTable { directory, accounts } = table;
+            settings.buckets.insert(name, Bucket { directory, accounts });
         }
         Ok(Self {
             listen: flags.listen.or(file.listen).unwrap_or(DEFAULT_LISTEN),
@@ -171,13 +192,17 @@ mod tests {
     #[test]
     fn every_key_arrives_in_the_settings() {
         let text = "region = 'r'\nzones = ['r-a']\nminimum_system_disk = '20G'\nhash_bandwidth = 1000\n\
-                    snapshot_cutoff = '2020-01-01T00:00:00Z'";
+                    snapshot_cutoff = '2020-01-01T00:00:00Z'\n[buckets.b]\ndirectory = '/x'\n\
+                    [buckets.c]\ndirectory = '/y'\naccounts = ['lab']";
         let settings = load(text, &ServeArgs::default()).unwrap().settings;
         assert_eq!(settings.region, "r");
         assert_eq!(settings.zones, ["r-a"]);
         assert_eq!(settings.minimum_system_disk_gib, 20);
         assert_eq!(settings.hash_bandwidth, Some(1000));
         assert_eq!(settings.snapshot_cutoff.to_string(), "2020-01-01T00:00:00Z");
+        let bucket = |directory: &str, accounts| Bucket { directory: directory.into(), accounts };
+        assert_eq!(settings.buckets["b"], bucket("/x", None));
+        assert_eq!(settings.buckets["c"], bucket("/y", Some(vec!["lab".into()])));
     }
 
     #[test]
@@ -199,6 +224,9 @@ mod tests {
             ("audit_keep = 0", "audit_keep"),
             ("audit_keep = -1", "integer"),
             ("listen = 'nowhere'", "socket address"),
+            ("[buckets.b]\ndirectory = 'here'", "buckets.b.directory"),
+            ("[buckets.b]\npath = '/x'", "path"),
+            ("[buckets.b]", "directory"),
             ("listen = ", "reinit.toml"),
         ] {
             let failure = load(text, &ServeArgs::default()).unwrap_err();

@@ -374,6 +374,26 @@ pub enum CloudError {
         /// The image.
         image: String,
     },
+    /// The image is being exported; cancel its task instead.
+    #[error("the image {image} is being exported")]
+    ImageIsExporting {
+        /// The image.
+        image: String,
+    },
+    /// Only an own image can be exported.
+    #[error("the image {image} belongs to another account and cannot be exported")]
+    ImageNotExportable {
+        /// The image.
+        image: String,
+    },
+    /// The size asked for is below that of the image.
+    #[error("{gib} GiB is smaller than the image: at least {least} GiB")]
+    ImageSizeTooSmall {
+        /// What was asked for.
+        gib: u64,
+        /// The least possible.
+        least: u64,
+    },
     /// The account has an image of that name.
     #[error("the account has an image named {name:?}")]
     ImageNameTaken {
@@ -406,6 +426,10 @@ pub enum CloudError {
         /// The task.
         task: String,
     },
+
+    /// The work was asked to stop, and left nothing.
+    #[error("it was cancelled")]
+    Cancelled,
 
     // The state of things as a whole
     /// Something else is going on with the resource; the same call later works.
@@ -467,6 +491,10 @@ pub enum Resource {
     Region,
     /// A zone.
     Zone,
+    /// A bucket.
+    Bucket,
+    /// An object in a bucket.
+    Object,
 }
 
 /// A field of a request whose text or value has a rule of its own.
@@ -522,6 +550,10 @@ pub enum Field {
     Platform,
     /// `ImageVersion`.
     ImageVersion,
+    /// `OSSObject`.
+    OssObject,
+    /// `OSSPrefix`.
+    OssPrefix,
     /// `SecurityGroupId`.
     SecurityGroup,
     /// `VSwitchId`.
@@ -618,6 +650,7 @@ impl From<StoreError> for CloudError {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::NoSpace => Self::NoSpace,
+            StoreError::Cancelled => Self::Cancelled,
             StoreError::LedgerFailed(_) => Self::Unavailable { source: error.into() },
             StoreError::InvalidSize { size, .. } => {
                 Self::ValueNotSupported { field: Field::DiskSize, value: size.to_string() }
@@ -638,6 +671,6 @@ impl From<ResetError> for CloudError {
     }
 }
 
-fn is_full(error: &io::Error) -> bool {
+pub(crate) fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }

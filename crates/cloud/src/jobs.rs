@@ -25,7 +25,7 @@ type Job = Box<dyn FnOnce() + Send>;
 pub(crate) enum Queue {
     /// Hashing of snapshots.
     Hashing,
-    /// Imports of images.
+    /// Imports and exports of images.
     Imports,
     /// The watch over free space, which goes on until the stop.
     Space,

@@ -19,7 +19,7 @@
 //! | ReInitDisk, ResetDisk, ResetDisks | `reinit_disk`, `reinit_disks`, `plan_reinit`, `reset_disk`, `reset_disks`, `verify_disk` |
 //! | disks | `create_disk`, `attach_disk`, `detach_disk`, `delete_disk`, `resize_disk`, `replace_system_disk`, `modify_disk`, `describe_disks`, `show_disk` |
 //! | snapshots | `create_snapshot`, `describe_snapshots`, `delete_snapshot` |
-//! | images | `import_image`, `create_image`, `describe_images`, `delete_image`, `share_image`, `image_shares`, `open_image` |
+//! | images | `import_image`, `import_object`, `export_image`, `create_image`, `copy_image`, `describe_images`, `delete_image`, `share_image`, `image_shares`, `open_image` |
 //! | instances | `create_instance`, `run_instances`, `start_instance`, `stop_instance`, `reboot_instance`, `change_power`, `delete_instance`, `modify_instance`, `describe_instances` |
 //! | tags | `tag_resources`, `untag_resources`, `list_tags` |
 //! | tasks | `describe_tasks`, `describe_task`, `cancel_task` |
@@ -27,6 +27,7 @@
 //! | operator | `lock_instance`, `unlock_instance`, `usage`, `start_scrub`, `scrub`, `cancel_scrub`, `close` |
 
 mod account;
+mod bucket;
 mod caller;
 mod claim;
 mod client_token;
@@ -62,6 +63,7 @@ mod verify;
 mod world;
 
 pub use account::{AccountView, SetAccount};
+pub use bucket::Bucket;
 pub use caller::{Caller, Role, Via};
 pub use catalog::record::{
     ChargeType, DiskRole, ImageStatus, Lock, Origin, SnapshotStatus, Tags, TaskStatus,
@@ -75,8 +77,9 @@ pub use disk::{
 pub use error::{CloudError, Countable, Field, Quota, Resource};
 pub use filter::TagFilter;
 pub use image::{
-    CreateImage, DescribeImages, ImageDataDisk, ImageDiskAsked, ImageFrom, ImageOwnerAlias,
-    ImageShare, ImageView, ImportImage, ImportStarted, OpenImage, ShareImage,
+    CopyImage, CreateImage, DescribeImages, ExportFormat, ExportImage, ImageDataDisk,
+    ImageDiskAsked, ImageFrom, ImageOwnerAlias, ImageShare, ImageView, ImportImage, ImportObject,
+    ImportStarted, OpenImage, ShareImage,
 };
 pub use instance::{
     ChangePower, CreateInstance, DataDisk, DescribeInstances, InstanceCreated, InstanceStatus,

@@ -99,6 +99,7 @@ fn report(settled: &Settled) {
 /// Goes on with what was in progress.
 pub(crate) fn resume(cloud: &Cloud) -> Result<(), CloudError> {
     ensure_default_account(cloud)?;
+    cloud.settle_exports();
     fail_interrupted_tasks(cloud)?;
     drop_unreached_resets(cloud)?;
     reopen_exports(cloud);
@@ -111,7 +112,7 @@ fn ensure_default_account(cloud: &Cloud) -> Result<(), CloudError> {
     cloud.ensure_account(&Caller::operator(DEFAULT_ACCOUNT), DEFAULT_ACCOUNT).map(drop)
 }
 
-/// Their work left nothing behind: the store undid it when it was settled.
+/// Their work left nothing behind: the store or `settle_exports` undid it.
 fn fail_interrupted_tasks(cloud: &Cloud) -> Result<(), CloudError> {
     let interrupted: Vec<Task> = cloud
         .world()
@@ -121,7 +122,7 @@ fn fail_interrupted_tasks(cloud: &Cloud) -> Result<(), CloudError> {
         .map(|task| Task {
             status: TaskStatus::Failed,
             finished: Some(cloud.now_seconds()),
-            error_code: "ImportImageFailed".into(),
+            error_code: format!("{}Failed", task.action),
             error_message: "the daemon ended before the task did".into(),
             ..task.clone()
         })

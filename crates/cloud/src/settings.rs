@@ -4,9 +4,11 @@
 //! story asks for.
 //! Left to others: reading them from `reinit.toml` and flags (`cli`).
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use jiff::Timestamp;
+
+use crate::Bucket;
 
 /// What an operator decides once for the whole cloud.
 #[derive(Clone, Debug)]
@@ -33,6 +35,8 @@ pub struct Settings {
     pub images_per_account: usize,
     /// How long a client token is remembered; at least a day.
     pub token_lifetime: Duration,
+    /// Where `ImportImage` and `ExportImage` find and put files, by the names of the buckets.
+    pub buckets: BTreeMap<String, Bucket>,
     /// How long stop and detach wait for the final flush before they answer and go on alone.
     /// Clients give up after 10 seconds.
     pub answer_within: Duration,
@@ -64,6 +68,7 @@ impl Default for Settings {
             snapshots_per_disk: 256,
             images_per_account: 1000,
             token_lifetime: Duration::from_secs(24 * 60 * 60),
+            buckets: BTreeMap::new(),
             answer_within: Duration::from_secs(3),
         }
     }

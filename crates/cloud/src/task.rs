@@ -2,7 +2,7 @@
 //!
 //! What must always hold: a task ends, also when the daemon does: one found under way at the start is
 //! recorded as failed, since its work left nothing behind.
-//! Left to others: the work itself (`image/import`).
+//! Left to others: the work itself (`image/import`, `image/export`).
 
 use catalog::record::{Task, TaskStatus};
 use jiff::Timestamp;

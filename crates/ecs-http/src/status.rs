@@ -126,6 +126,9 @@ fn code_and_status(error: &CloudError, action: &str) -> (&'static str, u16) {
         CloudError::ImageShared { .. } => ("ImageUseShared", 403),
         CloudError::ImageNotReady { .. } => ("IncorrectImageStatus", 400),
         CloudError::ImageIsImporting { .. } => ("ImageIsImporting", 403),
+        CloudError::ImageIsExporting { .. } => ("ImageIsExporting", 403),
+        CloudError::ImageNotExportable { .. } => ("ImageNotSupported", 403),
+        CloudError::ImageSizeTooSmall { .. } => ("InvalidImageSize", 400),
         CloudError::ImageNameTaken { .. } => ("InvalidImageName.Duplicated", 400),
         CloudError::ImageRefused { .. } => ("InvalidImageFormat.Malformed", 400),
         // The reference spells it like this.
@@ -133,6 +136,8 @@ fn code_and_status(error: &CloudError, action: &str) -> (&'static str, u16) {
 
         CloudError::TaskNotCancellable { .. } => ("InvalidTaskId.TaskActionNotSupport", 403),
         CloudError::TaskEnded { .. } => ("InvalidTaskId.IncorrectTaskStatus", 403),
+
+        CloudError::Cancelled => ("Cancelled", 400),
 
         CloudError::Conflict { .. } => ("Operation.Conflict", 403),
         CloudError::QuotaExceeded { what } => quota(*what),
@@ -162,6 +167,8 @@ fn not_found(kind: Resource, action: &str) -> (&'static str, u16) {
         Resource::Task => ("InvalidTaskId.NotFound", 400),
         Resource::Region => ("InvalidRegionId.NotFound", 404),
         Resource::Zone => ("InvalidZoneId.NotFound", 404),
+        Resource::Bucket => ("InvalidOSSBucket.NotFound", 400),
+        Resource::Object => ("InvalidOSSObject.NotFound", 400),
     }
 }
 
@@ -205,6 +212,8 @@ fn wrong_value(field: Field, action: &str) -> (&'static str, u16) {
         Field::Architecture => ("InvalidArchitecture.Malformed", 400),
         Field::OsType => ("InvalidOSType.Malformed", 400),
         Field::Platform => ("InvalidPlatform.Malformed", 400),
+        Field::OssObject => ("InvalidOSSObject.Malformed", 400),
+        Field::OssPrefix => ("InvalidOSSPrefix.Malformed", 400),
         Field::ImageVersion => ("InvalidImageVersion.Malformed", 400),
         Field::AccountName
         | Field::SecurityGroup

@@ -55,6 +55,9 @@ fn check_delete(
     if !image.shared_with.is_empty() {
         return Err(CloudError::ImageShared { image: id.into() });
     }
+    if world.is_exporting(id) {
+        return Err(CloudError::ImageIsExporting { image: id.into() });
+    }
     let used = world.instances.values().any(|instance| instance.image_id == id);
     // Something is being made from it right now: force does not help against that.
     let pinned = world.claims.pins.contains_key(id);

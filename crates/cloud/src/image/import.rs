@@ -4,23 +4,20 @@
 //! interrupted import leaves no image and no layer, only a failed task.
 //! Left to others: reading the format, hashing, sharing equal content (`block-store`).
 
-use std::sync::atomic::{AtomicU8, Ordering};
-
-use block_device::ByteLength;
-use block_store::{ImageSource, LayerKind, LayerLabel, Progress, StagedLayer, StoreError};
+use block_store::{BackingPolicy, ImageSource, LayerKind, LayerLabel, StagedLayer, StoreError};
 use catalog::{
     Batch, CatalogError,
     record::{Image, ImageStatus, Task, TaskStatus},
 };
 
-use super::{ImportImage, ImportStarted, create::given_or};
+use super::{ImportImage, ImportObject, ImportStarted, create::given_or, progress::TaskProgress};
 use crate::{
-    Caller, Cloud, CloudError, Field,
+    Caller, Cloud, CloudError, Field, GIB,
     caller::Right,
     claim::{Claim, Hold},
+    client_token::TokenSlot,
     ids,
     jobs::Queue,
-    snapshot::percent,
     tags, texts,
     world::World,
 };
@@ -37,14 +34,63 @@ impl Cloud {
             caller.must_be_operator("making an image public")?;
         }
         let image = self.image_record(caller, &request)?;
-        let ImportImage { file, path, format, backing, .. } = request;
-        let source = ImageSource::open(file, path.as_deref(), format, backing);
-        let source = source.map_err(StoreError::from)?;
-        let image =
-            Image { size: source.size().get(), format: source.format().name().into(), ..image };
-        let task = self.task_record(&image)?;
+        let source = open_source(request)?;
+        self.start_import(image, source, &mut TokenSlot::none())
+    }
+
+    /// The same with a file in a bucket.
+    pub fn import_object(
+        &self,
+        caller: &Caller,
+        request: &ImportObject,
+    ) -> Result<ImportStarted, CloudError> {
+        caller.may(Right::Change, "ImportImage")?;
+        let token = request.client_token.as_deref();
+        self.once(caller, "ImportImage", token, request, &[], |slot| {
+            let file = self.bucket(caller, &request.bucket)?.object(&request.object)?;
+            let import = ImportImage {
+                file,
+                path: None,
+                format: request.format,
+                backing: BackingPolicy::Refuse,
+                name: request.name.clone().unwrap_or_default(),
+                description: request.description.clone(),
+                architecture: request.architecture.clone(),
+                os_type: request.os_type.clone(),
+                platform: request.platform.clone(),
+                public: false,
+                tags: request.tags.clone(),
+            };
+            let mut image = self.image_record(caller, &import)?;
+            let source = open_source(import)?;
+            if let Some(size) = request.size {
+                let (gib, least) = (size / GIB, source.size().get().div_ceil(GIB));
+                if size < source.size().get() {
+                    return Err(CloudError::ImageSizeTooSmall { gib, least });
+                }
+                image.size = size;
+            }
+            if request.dry_run {
+                let world = self.world();
+                self.may_add_image(&world, &image.account, &image.name)?;
+                return Err(CloudError::DryRunPassed);
+            }
+            self.start_import(image, source, slot)
+        })
+    }
+
+    /// The size of the image is what was asked for, but no less than that of the source.
+    fn start_import(
+        &self,
+        image: Image,
+        source: ImageSource,
+        slot: &mut TokenSlot,
+    ) -> Result<ImportStarted, CloudError> {
+        let size = source.size().get().max(image.size);
+        let image = Image { size, format: source.format().name().into(), ..image };
+        let task = self.task_record("ImportImage", &image)?;
         let started = ImportStarted { image: image.id.clone(), task: task.id.clone() };
-        let claim = self.begin_import(&image, &task)?;
+        let claim = self.begin_import(&image, &task, &started, slot)?;
         let cloud = self.clone();
         self.inner.jobs.add(Queue::Imports, move || {
             cloud.run_import(image, task, &source, claim);
@@ -54,14 +100,12 @@ impl Cloud {
 
     fn image_record(&self, caller: &Caller, request: &ImportImage) -> Result<Image, CloudError> {
         let name = texts::name(Field::ImageName, Some(&request.name))?;
-        if name.is_empty() {
-            return Err(CloudError::Missing { parameter: "ImageName" });
-        }
+        let id = ids::image()?;
         let platform = texts::echoed(Field::Platform, request.platform.as_deref())?;
         Ok(Image {
-            id: ids::image()?,
+            name: if name.is_empty() { id.clone() } else { name },
+            id,
             account: caller.account.clone(),
-            name,
             description: texts::description(request.description.as_deref())?,
             version: String::new(),
             size: 0,
@@ -86,11 +130,11 @@ impl Cloud {
         })
     }
 
-    fn task_record(&self, image: &Image) -> Result<Task, CloudError> {
+    pub(super) fn task_record(&self, action: &str, image: &Image) -> Result<Task, CloudError> {
         Ok(Task {
             id: ids::task()?,
             account: image.account.clone(),
-            action: "ImportImage".into(),
+            action: action.into(),
             resource: image.id.clone(),
             status: TaskStatus::Processing,
             progress_percent: 0,
@@ -102,7 +146,13 @@ impl Cloud {
         })
     }
 
-    fn begin_import(&self, image: &Image, task: &Task) -> Result<Claim, CloudError> {
+    fn begin_import(
+        &self,
+        image: &Image,
+        task: &Task,
+        started: &ImportStarted,
+        slot: &mut TokenSlot,
+    ) -> Result<Claim, CloudError> {
         let mut world = self.world();
         world.account(&image.account)?;
         self.may_add_image(&world, &image.account, &image.name)?;
@@ -111,6 +161,7 @@ impl Cloud {
         drop(world);
         let mut batch = Batch::new();
         batch.put(task)?;
+        slot.record(self, &mut batch, started)?;
         self.commit(&batch)?;
         Ok(claim.publish_keeping(
             |_| true,
@@ -153,7 +204,7 @@ impl Cloud {
             account: image.account.clone(),
             name: image.name.clone(),
         };
-        let progress = ImportProgress { cloud: self, image, task, percent: AtomicU8::new(0) };
+        let progress = TaskProgress::of(self, &task.id, Some(&image.id));
         loop {
             let staged = self.inner.store.import(source, label.clone(), &progress)?;
             let layer = staged.layer().to_bytes();
@@ -236,28 +287,10 @@ impl World {
     }
 }
 
-/// Shows the percentage at the image and at its task, and passes a cancellation on.
-struct ImportProgress<'a> {
-    cloud: &'a Cloud,
-    image: &'a Image,
-    task: &'a Task,
-    /// Written by whichever thread advances. Relaxed: it only saves taking the world's lock.
-    percent: AtomicU8,
-}
-
-impl Progress for ImportProgress<'_> {
-    fn advanced(&self, done: ByteLength, total: ByteLength) {
-        let percent = percent(done, total);
-        if self.percent.swap(percent, Ordering::Relaxed) != percent {
-            let mut world = self.cloud.world();
-            world.progress.insert(self.image.id.clone(), percent);
-            world.progress.insert(self.task.id.clone(), percent);
-        }
-    }
-
-    fn cancelled(&self) -> bool {
-        self.cloud.inner.jobs.are_stopping() || self.cloud.world().cancelled.contains(&self.task.id)
-    }
+fn open_source(request: ImportImage) -> Result<ImageSource, CloudError> {
+    let ImportImage { file, path, format, backing, .. } = request;
+    let source = ImageSource::open(file, path.as_deref(), format, backing);
+    Ok(source.map_err(StoreError::from)?)
 }
 
 /// One of these; the first unless another is asked for.

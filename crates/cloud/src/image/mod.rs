@@ -4,12 +4,15 @@
 //! by all; for anyone else it does not exist. An unfinished import leaves nothing behind.
 //! Left to others: reading image formats (`block-store`); one file per action.
 
+mod copy;
 mod create;
 mod delete;
 mod describe;
+mod export;
 mod import;
 mod of_disks;
 mod of_instance;
+mod progress;
 mod share;
 mod waiting;
 
@@ -19,7 +22,7 @@ use block_device::ByteLength;
 use block_store::{BackingPolicy, ImageFormat};
 use catalog::record::{DiskRole, ImageStatus, Tags};
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 pub use share::OpenImage;
 
@@ -52,8 +55,66 @@ pub struct ImportImage {
     pub tags: Vec<(String, String)>,
 }
 
+/// `ImportImage`: of a file in a bucket.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct ImportObject {
+    /// The bucket.
+    pub bucket: String,
+    /// The file beneath it.
+    pub object: String,
+    /// The format; none = what the file says.
+    #[serde(serialize_with = "as_name")]
+    pub format: Option<ImageFormat>,
+    /// Bytes of disks made from it; what the file says if none is given.
+    pub size: Option<u64>,
+    /// Unique within the account; the id if none is given.
+    pub name: Option<String>,
+    /// Free text.
+    pub description: Option<String>,
+    /// `x86_64` if none is given.
+    pub architecture: Option<String>,
+    /// `linux` if none is given.
+    pub os_type: Option<String>,
+    /// The distribution.
+    pub platform: Option<String>,
+    /// Labels.
+    pub tags: Vec<(String, String)>,
+    /// Check only.
+    pub dry_run: bool,
+    /// Same token and parameters, same answer.
+    pub client_token: Option<String>,
+}
+
+fn as_name<S: serde::Serializer>(format: &Option<ImageFormat>, to: S) -> Result<S::Ok, S::Error> {
+    format.map(ImageFormat::name).serialize(to)
+}
+
+/// `ExportImage`: into a bucket.
+#[derive(Clone, Debug)]
+pub struct ExportImage {
+    /// The image.
+    pub image: String,
+    /// The bucket.
+    pub bucket: String,
+    /// What the name of the file begins with.
+    pub prefix: Option<String>,
+    /// What it is written as.
+    pub format: ExportFormat,
+    /// Check only.
+    pub dry_run: bool,
+}
+
+/// A format that can be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExportFormat {
+    /// The bytes.
+    Raw,
+    /// As QEMU reads it.
+    Qcow2,
+}
+
 /// An import that has begun.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ImportStarted {
     /// `m-...`
     pub image: String,
@@ -123,6 +184,23 @@ impl CreateImage {
             client_token: None,
         }
     }
+}
+
+/// `CopyImage`.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct CopyImage {
+    /// What to copy; an own image or another that may be used.
+    pub image: String,
+    /// Unique within the account; the id if none is given.
+    pub name: Option<String>,
+    /// Free text.
+    pub description: Option<String>,
+    /// Labels.
+    pub tags: Vec<(String, String)>,
+    /// Check only.
+    pub dry_run: bool,
+    /// Same token and parameters, same answer.
+    pub client_token: Option<String>,
 }
 
 /// Whose an image is, seen from a caller.

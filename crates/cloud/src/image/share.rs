@@ -6,7 +6,10 @@
 use std::sync::Arc;
 
 use block_device::BlockDevice;
-use catalog::{Batch, record::Image};
+use catalog::{
+    Batch,
+    record::{Image, ImageStatus},
+};
 
 use super::{ImageShare, ShareImage};
 use crate::{
@@ -100,7 +103,8 @@ impl Cloud {
     pub fn open_image(&self, caller: &Caller, id: &str) -> Result<OpenImage, CloudError> {
         caller.may(Right::Describe, "image export")?;
         let mut world = self.world_when(|world| world.is_quiet(&[id]));
-        let layer = world.visible_image(&caller.account, id)?.layer;
+        let image = world.visible_image(&caller.account, id)?;
+        let layer = image.layer.filter(|_| image.status == ImageStatus::Available);
         let layer = layer.ok_or_else(|| CloudError::ImageNotReady { image: id.into() })?;
         let claim = self.claim(&mut world, vec![Hold::Pin(id.into())]);
         drop(world);

@@ -18,8 +18,8 @@ enum Moment {
     /// No commit is made to wait.
     #[default]
     Open,
-    /// The next commit will wait.
-    Armed,
+    /// The next commit will wait, after so many that do not.
+    Armed(u32),
     Before,
     Committing,
     After,
@@ -42,6 +42,20 @@ impl Gate {
         self.moved.notify_all();
     }
 
+    /// Whether this commit waits.
+    fn enter(&self) -> bool {
+        let mut moment = self.lock();
+        let next = match *moment {
+            Moment::Armed(0) => Moment::Before,
+            Moment::Armed(more) => Moment::Armed(more - 1),
+            other => other,
+        };
+        let waits = *moment == Moment::Armed(0);
+        *moment = next;
+        self.moved.notify_all();
+        waits
+    }
+
     fn wait_for(&self, moment: Moment) {
         drop(self.moved.wait_while(self.lock(), |now| *now != moment).unwrap());
     }
@@ -62,11 +76,9 @@ impl Catalog for Gated {
     }
 
     fn commit(&self, batch: &Batch, preconditions: &[Precondition]) -> Result<(), CatalogError> {
-        let waits = std::mem::replace(&mut *self.gate.lock(), Moment::Open) == Moment::Armed;
-        if !waits {
+        if !self.gate.enter() {
             return self.inner.commit(batch, preconditions);
         }
-        self.gate.set(Moment::Before);
         self.gate.wait_for(Moment::Committing);
         let done = self.inner.commit(batch, preconditions);
         self.gate.set(Moment::After);
@@ -105,7 +117,17 @@ impl Lab {
         gate: &Gate,
         call: impl FnOnce() -> T + Send,
     ) -> (Self, Self, T) {
-        gate.set(Moment::Armed);
+        self.crashed_around_nth(gate, 0, call)
+    }
+
+    /// The same with a later commit, after so many.
+    pub(crate) fn crashed_around_nth<T: Send>(
+        &self,
+        gate: &Gate,
+        earlier: u32,
+        call: impl FnOnce() -> T + Send,
+    ) -> (Self, Self, T) {
+        gate.set(Moment::Armed(earlier));
         thread::scope(|scope| {
             let called = scope.spawn(call);
             gate.wait_for(Moment::Before);

@@ -1,9 +1,9 @@
 //! CreateImage in its three forms, and instances of images that bring data disks along.
 
 use cloud::{
-    Caller, CloudError, CreateImage, CreateInstance, DataDisk, DescribeImages, DescribeSnapshots,
-    DiskRole, GIB, ImageDiskAsked, ImageFrom, ImageStatus, ImageView, Lock, ShareImage,
-    SnapshotStatus,
+    Caller, CloudError, CopyImage, CreateImage, CreateInstance, DataDisk, DescribeImages,
+    DescribeSnapshots, DiskRole, GIB, ImageDiskAsked, ImageFrom, ImageStatus, ImageView, Lock,
+    ShareImage, SnapshotStatus,
 };
 
 use crate::lab::{Lab, MIB, all, wait};
@@ -276,4 +276,51 @@ fn a_shared_image_brings_its_data_disks_to_other_accounts() {
         lab.refused(|| lab.cloud.create_disk(&friend, &own)),
         CloudError::NotFound { .. }
     ));
+}
+
+#[test]
+fn a_copy_outlives_what_it_was_made_from() {
+    let (lab, gate) = Lab::gated();
+    let made = written(&lab);
+    let (system, data) = (lab.snapshot(&made.system_disk), lab.snapshot(&made.data_disks[0]));
+    let empty = ImageDiskAsked { size: Some(2 * GIB), ..Default::default() };
+    let id = of_disks(&lab, &[disk(&system), disk(&data), empty]).unwrap();
+    let friend = lab.other("friend");
+    let ask = CopyImage { image: id.clone(), name: Some("mine".into()), ..Default::default() };
+    let copy = |lab: &Lab, request: &CopyImage| lab.cloud.copy_image(&friend, request);
+    assert!(matches!(lab.refused(|| copy(&lab, &ask)), CloudError::NotFound { .. }));
+    let number = lab.account_number("friend");
+    let share = ShareImage { image: id.clone(), add: vec![number.clone()], ..Default::default() };
+    lab.cloud.share_image(&lab.key(), &share).unwrap();
+    let dry = CopyImage { dry_run: true, ..ask.clone() };
+    assert!(matches!(lab.refused(|| copy(&lab, &dry)), CloudError::DryRunPassed));
+    let (before, after, copied) = lab.crashed_around(&gate, || copy(&lab, &ask).unwrap());
+    assert!(matches!(lab.refused(|| copy(&lab, &ask)), CloudError::ImageNameTaken { .. }));
+    let seen = |lab: &Lab| {
+        let images = DescribeImages { paging: all(), ..Default::default() };
+        let snapshots = DescribeSnapshots { paging: all(), ..Default::default() };
+        let images = lab.cloud.describe_images(&friend, &images).unwrap().total;
+        (images, lab.cloud.describe_snapshots(&friend, &snapshots).unwrap().total)
+    };
+    assert_eq!((seen(&before), seen(&after), seen(&lab)), ((1, 0), (2, 1), (2, 1)));
+
+    let unshare = ShareImage { image: id.clone(), remove: vec![number], ..Default::default() };
+    for lab in [&after, &lab] {
+        lab.cloud.share_image(&lab.key(), &unshare).unwrap();
+        lab.cloud.delete_image(&lab.key(), &id, false).unwrap();
+        for snapshot in [&system, &data] {
+            lab.cloud.delete_snapshot(&lab.key(), snapshot, false).unwrap();
+        }
+        lab.cloud.delete_instance(&lab.key(), &made.instance, true).unwrap();
+        let new = lab.cloud.create_instance(&friend, &template(&copied)).unwrap();
+        lab.start(&new.instance);
+        assert_eq!((lab.read(&new.system_disk), lab.read(&new.data_disks[0])), (2, 3));
+        let operator = Caller::operator("friend");
+        let third = lab.cloud.show_disk(&operator, &new.data_disks[1]).unwrap();
+        assert_eq!(third.view.size.get(), 2 * GIB);
+        lab.stop(&new.instance);
+        for disk in [&new.system_disk, &new.data_disks[0]] {
+            lab.reinit_as(&friend, disk).unwrap();
+        }
+    }
 }

@@ -20,10 +20,10 @@ use block_device::{
 use block_store::{BackingPolicy, FileStorage, ImageFormat, Storage, Store};
 use catalog::{Batch, Catalog, MemoryCatalog, SledCatalog, record::Import};
 use cloud::{
-    AttachDisk, Caller, Cloud, CloudError, CreateDisk, CreateInstance, CreateSnapshot, DataDisk,
-    DescribeDisks, DescribeImages, DescribeInstances, DescribeSnapshots, DiskStatus, DiskView,
-    ImportImage, InstanceCreated, InstanceStatus, OpenCloud, Paging, ReInitDisk, ResetDone, Role,
-    SetClock, Settings, SnapshotStatus,
+    AttachDisk, Bucket, Caller, Cloud, CloudError, CreateDisk, CreateInstance, CreateSnapshot,
+    DataDisk, DescribeDisks, DescribeImages, DescribeInstances, DescribeSnapshots, DiskStatus,
+    DiskView, ImportImage, InstanceCreated, InstanceStatus, OpenCloud, Paging, ReInitDisk,
+    ResetDone, Role, SetClock, Settings, SnapshotStatus,
 };
 use tempfile::TempDir;
 
@@ -78,6 +78,16 @@ impl Lab {
         let exports = Arc::new(Exports::default());
         let cloud = open(directory.path(), &catalog, &clock, &exports, &settings);
         Self { directory, catalog, clock, exports, settings, cloud }
+    }
+
+    /// With a directory of its own as the bucket `images`, which only `default` and `friend` may use.
+    pub(crate) fn with_bucket(self) -> Self {
+        let directory = self.directory.path().join("bucket");
+        std::fs::create_dir_all(&directory).unwrap();
+        let accounts = Some(vec!["default".into(), "friend".into()]);
+        self.restart(|settings| {
+            settings.buckets.insert("images".into(), Bucket { directory, accounts });
+        })
     }
 
     /// Ends the daemon in order and starts it again, perhaps with other settings.
@@ -138,7 +148,11 @@ impl Lab {
             .status()
             .unwrap();
         assert!(copied.success());
-        let (clock, settings) = (Arc::clone(&self.clock), self.settings.clone());
+        let (clock, mut settings) = (Arc::clone(&self.clock), self.settings.clone());
+        for bucket in settings.buckets.values_mut() {
+            let below = bucket.directory.strip_prefix(self.directory.path()).unwrap();
+            bucket.directory = directory.path().join(below);
+        }
         let exports = Arc::new(Exports::default());
         let cloud = open(directory.path(), &catalog, &clock, &exports, &settings);
         Self { directory, catalog, clock, exports, settings, cloud }

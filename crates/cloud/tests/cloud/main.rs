@@ -4,6 +4,7 @@
 
 mod accounts;
 mod batches;
+mod buckets;
 mod disks;
 mod flows;
 mod gate;

@@ -1,8 +1,8 @@
 //! Images: made, described, shared, deleted.
 
 use cloud::{
-    CreateImage, DescribeImages, ImageDataDisk, ImageDiskAsked, ImageFrom, ImageOwnerAlias,
-    ImageStatus, ImageView, ShareImage,
+    CopyImage, CreateImage, DescribeImages, ImageDataDisk, ImageDiskAsked, ImageFrom,
+    ImageOwnerAlias, ImageStatus, ImageView, ShareImage,
 };
 
 use super::{Action, Call, Fields, disk::ROLES, page_fields, seconds, snapshot::usage, tags};
@@ -11,6 +11,7 @@ use crate::{refusal::Refusal, tree::Tree};
 pub(super) const ACTIONS: &[Action] = &[
     Action::new("DescribeImages", describe).that_only_asks(),
     Action::new("CreateImage", create).with_dry_run(),
+    Action::new("CopyImage", copy).with_dry_run(),
     Action::new("DeleteImage", delete).with_dry_run(),
     Action::new("ModifyImageSharePermission", share),
     Action::new("DescribeImageSharePermission", shares).that_only_asks(),
@@ -78,6 +79,28 @@ fn image_disk(call: &Call<'_>, number: u32) -> Result<ImageDiskAsked, Refusal> {
         device: call.parameters.owned(&name("Device")),
         size: call.size(&name("Size"))?,
     })
+}
+
+/// Which region a client is set up for does not matter, as long as it names one only.
+fn copy(call: &Call<'_>) -> Result<Fields, Refusal> {
+    call.check_region()?;
+    let parameters = call.parameters;
+    let destination = parameters.text("DestinationRegionId");
+    let known = [parameters.text("RegionId"), Some(call.cloud.settings().region.as_str())];
+    if destination.is_some() && !known.contains(&destination) {
+        let message = "There is one region here: an image is copied within it.";
+        return Err(Refusal::new("DestinationRegion.NotFound", 400, message));
+    }
+    let request = CopyImage {
+        image: parameters.needed("ImageId")?,
+        name: parameters.owned("DestinationImageName"),
+        description: parameters.owned("DestinationDescription"),
+        tags: parameters.tags(),
+        dry_run: call.dry_run()?,
+        client_token: parameters.owned("ClientToken"),
+    };
+    let id = call.ask(|cloud, caller| cloud.copy_image(caller, &request))?;
+    Ok(vec![("ImageId", id.into())])
 }
 
 fn delete(call: &Call<'_>) -> Result<Fields, Refusal> {

@@ -12,6 +12,7 @@ mod disk;
 mod image;
 mod instance;
 mod instance_power;
+mod object;
 mod operator;
 mod operator_disk;
 mod operator_image;
@@ -84,13 +85,14 @@ pub(crate) struct Call<'a> {
     pub(crate) resets: &'a RefCell<Vec<ResetDone>>,
 }
 
-const GROUPS: [&[Action]; 13] = [
+const GROUPS: [&[Action]; 14] = [
     reset::ACTIONS,
     disk::ACTIONS,
     instance::ACTIONS,
     instance_power::ACTIONS,
     snapshot::ACTIONS,
     image::ACTIONS,
+    object::ACTIONS,
     place::ACTIONS,
     tag::ACTIONS,
     task::ACTIONS,

@@ -68,3 +68,31 @@ fn an_image_of_an_instance_or_of_snapshots() {
     let (_, copied) = service.instance(&key, &whole, &[]);
     assert_eq!(copied.len(), 2);
 }
+
+#[test]
+fn a_copy_is_an_image_of_ones_own() {
+    let service = Service::start();
+    let (key, friend) = (service.key(), service.key_of("friend", "full"));
+    let image = service.image("default", "base", &[("Public", "true")]);
+    let base =
+        [("ImageId", image.as_str()), ("DestinationImageName", "mine"), ("ClientToken", "c")];
+    let call = |more: &[(&'static str, &'static str)]| {
+        service.call(&friend, "CopyImage", &[&base[..], more].concat())
+    };
+    call(&[("ImageId", "")]).refused("MissingParameter", 400);
+    call(&[("ImageId", "m-no")]).refused("InvalidImageId.NotFound", 404);
+    call(&[("DestinationRegionId", "mars")]).refused("DestinationRegion.NotFound", 400);
+    call(&[("DestinationImageName", "x")]).refused("InvalidImageName.Malformed", 400);
+    call(&[("DryRun", "true")]).refused("DryRunOperation", 400);
+    let here = [&base[..], &[("DestinationRegionId", "cn-hangzhou")]].concat();
+    let xml = service.send(signed(&friend, "GET", "XML", "CopyImage", &here).request("GET"));
+    assert_eq!(xml.status, 200, "{}", xml.body);
+    let copy = call(&[]).text("ImageId");
+    assert!(xml.body.contains(&format!("<ImageId>{copy}</ImageId>")), "{}", xml.body);
+    call(&[("ClientToken", "d")]).refused("InvalidImageName.Duplicated", 400);
+    service.call(&key, "CopyImage", &[("ImageId", &copy)]).refused("InvalidImageId.NotFound", 404);
+    let found = service.call(&friend, "DescribeImages", &[("ImageOwnerAlias", "self")]).ok();
+    let shown = &found["Images"]["Image"][0];
+    assert_eq!((&shown["ImageId"], &shown["ImageName"]), (&copy.into(), &"mine".into()));
+    assert_eq!(shown["IsPublic"], false);
+}

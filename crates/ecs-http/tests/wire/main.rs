@@ -14,6 +14,7 @@ mod batches;
 mod gate;
 mod harness;
 mod image_forms;
+mod objects;
 mod operator;
 mod reinit_rows;
 mod replacements;

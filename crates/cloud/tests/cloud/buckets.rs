@@ -1,0 +1,215 @@
+//! Images from and to the operator's directories.
+
+use std::path::PathBuf;
+
+use cloud::{
+    Caller, CloudError, DescribeImages, ExportFormat, ExportImage, Field, ImageStatus,
+    ImportObject, Resource, ShareImage, TaskStatus,
+};
+
+use crate::lab::{Lab, MIB, wait};
+
+fn import(object: &str) -> ImportObject {
+    ImportObject { bucket: "images".into(), object: object.into(), ..Default::default() }
+}
+
+fn export(image: &str) -> ExportImage {
+    ExportImage {
+        image: image.into(),
+        bucket: "images".into(),
+        prefix: None,
+        format: ExportFormat::Raw,
+        dry_run: false,
+    }
+}
+
+fn bucket(lab: &Lab) -> PathBuf {
+    lab.settings.buckets["images"].directory.clone()
+}
+
+fn names(lab: &Lab) -> Vec<String> {
+    let entries = std::fs::read_dir(bucket(lab)).unwrap();
+    let mut names: Vec<_> =
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+fn ended(lab: &Lab, task: &str) -> TaskStatus {
+    let status = || lab.cloud.describe_task(&lab.key(), task).unwrap().status;
+    wait(|| status() != TaskStatus::Processing);
+    status()
+}
+
+#[test]
+fn an_object_becomes_an_image_once_for_each_token() {
+    let lab = Lab::new().with_bucket();
+    std::fs::create_dir(bucket(&lab).join("sub")).unwrap();
+    std::fs::write(bucket(&lab).join("sub/base.raw"), vec![5; 1 << 20]).unwrap();
+    let request = ImportObject {
+        client_token: Some("t".into()),
+        size: Some(2 * cloud::GIB),
+        format: Some(block_store::ImageFormat::Raw),
+        ..import("sub/base.raw")
+    };
+    let started = lab.cloud.import_object(&lab.key(), &request).unwrap();
+    assert_eq!(ended(&lab, &started.task), TaskStatus::Finished);
+    let lab = lab.restart(|_| ());
+    assert_eq!(lab.cloud.import_object(&lab.key(), &request).unwrap(), started);
+    let asked = DescribeImages { ids: Some(vec![started.image.clone()]), ..Default::default() };
+    let image = lab.cloud.describe_images(&lab.key(), &asked).unwrap().items.remove(0);
+    assert_eq!((image.name.as_str(), image.size_gib()), (started.image.as_str(), 2));
+    let made = lab.used_instance(&lab.key(), &started.image);
+    assert_eq!(lab.view(&made.system_disk).unwrap().size_gib(), 2);
+    lab.reinit(&made.system_disk).unwrap();
+    let device = lab.cloud.store().open_disk(&made.system_disk.parse().unwrap()).unwrap();
+    let mut bytes = [1; 8192];
+    use block_device::{BlockDevice as _, ByteOffset};
+    device.read_at(&mut bytes, ByteOffset::new(MIB - 4096)).unwrap();
+    assert_eq!(bytes, *[[5; 4096], [0; 4096]].as_flattened());
+}
+
+#[test]
+fn an_import_is_refused_in_the_order_of_its_checks() {
+    let lab = Lab::new().with_bucket();
+    std::fs::write(bucket(&lab).join("x.raw"), vec![5; 1 << 20]).unwrap();
+    let refused = |caller: &Caller, change: &dyn Fn(&mut ImportObject)| {
+        let mut request = import("x.raw");
+        change(&mut request);
+        lab.refused(|| lab.cloud.import_object(caller, &request))
+    };
+    let own = lab.key();
+    let unknown = |request: &mut ImportObject| request.bucket = "no".into();
+    assert!(matches!(refused(&own, &unknown), CloudError::NotFound { kind: Resource::Bucket, .. }));
+    assert!(matches!(
+        refused(&lab.other("stranger"), &|_| ()),
+        CloudError::NotFound { kind: Resource::Bucket, .. }
+    ));
+    for object in ["../x.raw", "/etc/passwd", ""] {
+        assert!(matches!(
+            refused(&own, &|request| request.object = object.into()),
+            CloudError::Malformed { field: Field::OssObject, .. }
+        ));
+    }
+    assert!(matches!(
+        refused(&own, &|request| request.object = "y.raw".into()),
+        CloudError::NotFound { kind: Resource::Object, .. }
+    ));
+    assert!(matches!(
+        refused(&own, &|request| request.architecture = Some("vax".into())),
+        CloudError::ValueNotSupported { field: Field::Architecture, .. }
+    ));
+    assert!(matches!(
+        refused(&own, &|request| request.format = Some(block_store::ImageFormat::Qcow2)),
+        CloudError::ImageRefused { .. }
+    ));
+    let raw = Some(block_store::ImageFormat::Raw);
+    assert!(matches!(
+        refused(&own, &|request| (request.format, request.size) = (raw, Some(0))),
+        CloudError::ImageSizeTooSmall { gib: 0, least: 1 }
+    ));
+    assert!(matches!(
+        refused(&own, &|request| (request.format, request.dry_run) = (raw, true)),
+        CloudError::DryRunPassed
+    ));
+    assert!(matches!(
+        refused(&Caller::key("default", cloud::Role::Reset), &|_| ()),
+        CloudError::Forbidden { .. }
+    ));
+}
+
+#[test]
+fn an_export_is_whole_or_not_there() {
+    let (lab, gate) = Lab::gated();
+    let lab = lab.with_bucket();
+    let image = lab.image(&lab.key(), "base", 3);
+    let name = format!("{image}_system.raw");
+    // The first commit begins the task, the second ends it.
+    let (before, after, task) = lab.crashed_around_nth(&gate, 1, || {
+        lab.cloud.export_image(&lab.key(), &export(&image)).unwrap()
+    });
+    assert_eq!(ended(&before, &task), TaskStatus::Failed);
+    assert_eq!(names(&before), [""; 0]);
+    let shown = before.cloud.describe_task(&before.key(), &task).unwrap();
+    assert_eq!(
+        (shown.error_code.as_str(), shown.action.as_str()),
+        ("ExportImageFailed", "ExportImage")
+    );
+    for lab in [&after, &lab] {
+        assert_eq!(ended(lab, &task), TaskStatus::Finished);
+        wait(|| names(lab) == [name.as_str()]);
+        assert_eq!(std::fs::read(bucket(lab).join(&name)).unwrap(), vec![3; 1 << 20]);
+        lab.cloud.delete_image(&lab.key(), &image, false).unwrap();
+    }
+}
+
+#[test]
+fn an_export_holds_its_image_and_can_be_cancelled() {
+    let (lab, gate) = Lab::gated();
+    let lab = lab.with_bucket();
+    let image = lab.image(&lab.key(), "base", 3);
+    std::fs::write(bucket(&lab).join(".reinit-t-unknown.x"), "of another").unwrap();
+    let (before, _after, task) = lab.crashed_around_nth(&gate, 1, || {
+        let task = lab.cloud.export_image(&lab.key(), &export(&image)).unwrap();
+        for refused in [
+            lab.cloud.export_image(&lab.key(), &export(&image)).map(drop),
+            lab.cloud.delete_image(&lab.key(), &image, true),
+        ] {
+            assert!(matches!(refused, Err(CloudError::ImageIsExporting { .. })));
+        }
+        task
+    });
+    assert_eq!(ended(&lab, &task), TaskStatus::Finished);
+    assert_eq!(names(&before), [".reinit-t-unknown.x"], "what no task knows is left alone");
+    // Whether the cancellation or the end comes first, the task and the file agree.
+    let qcow2 =
+        ExportImage { format: ExportFormat::Qcow2, prefix: Some("p".into()), ..export(&image) };
+    let task = lab.cloud.export_image(&lab.key(), &qcow2).unwrap();
+    let cancelled = lab.cloud.cancel_task(&lab.key(), &task);
+    let status = ended(&lab, &task);
+    let there = names(&lab).contains(&format!("p_{image}_system.qcow2"));
+    match cancelled {
+        Ok(()) => {
+            assert!(there == (status == TaskStatus::Finished));
+            let shown = lab.cloud.describe_task(&lab.key(), &task).unwrap();
+            assert!(there || shown.error_message == "it was cancelled", "{shown:?}");
+        }
+        Err(error) => assert!(matches!(error, CloudError::TaskEnded { .. }) && there),
+    }
+}
+
+#[test]
+fn an_export_is_refused_in_the_order_of_its_checks() {
+    let lab = Lab::new().with_bucket();
+    let image = lab.image(&lab.key(), "base", 3);
+    let refused = |caller: &Caller, change: &dyn Fn(&mut ExportImage)| {
+        let mut request = export(&image);
+        change(&mut request);
+        lab.refused(|| lab.cloud.export_image(caller, &request))
+    };
+    let own = lab.key();
+    for prefix in ["a/b", "..", "x.y", &"x".repeat(31)] {
+        assert!(matches!(
+            refused(&own, &|request| request.prefix = Some(prefix.into())),
+            CloudError::Malformed { field: Field::OssPrefix, .. }
+        ));
+    }
+    assert!(matches!(
+        refused(&own, &|request| request.bucket = "no".into()),
+        CloudError::NotFound { kind: Resource::Bucket, .. }
+    ));
+    let friend = lab.other("friend");
+    assert!(matches!(
+        refused(&friend, &|_| ()),
+        CloudError::NotFound { kind: Resource::Image, .. }
+    ));
+    let add = vec![lab.account_number("friend")];
+    let share = ShareImage { image: image.clone(), add, ..Default::default() };
+    lab.cloud.share_image(&own, &share).unwrap();
+    assert!(matches!(refused(&friend, &|_| ()), CloudError::ImageNotExportable { .. }));
+    assert!(matches!(refused(&own, &|request| request.dry_run = true), CloudError::DryRunPassed));
+    assert_eq!(names(&lab), [""; 0]);
+    let statuses = Some(vec![ImageStatus::Available]);
+    let asked = DescribeImages { statuses, ..Default::default() };
+    assert_eq!(lab.cloud.describe_images(&own, &asked).unwrap().total, 1);
+}
