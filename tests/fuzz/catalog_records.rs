@@ -8,7 +8,7 @@ use std::io::{BufRead, Write};
 
 use catalog::{
     Batch, Catalog, CatalogError, EnvelopeError, MemoryCatalog, Precondition, Records,
-    record::{Account, Disk, Image, Import, Instance, Key, Record, Snapshot, Task, Token},
+    record::{Account, Disk, Image, Import, Instance, Key, Record, Session, Snapshot, Task, Token},
 };
 
 use crate::campaign::Trial;
@@ -46,6 +46,7 @@ pub(crate) fn prepare() -> Trial {
     Box::new(|input| {
         as_record::<Account>(input);
         as_record::<Key>(input);
+        as_record::<Session>(input);
         as_record::<Instance>(input);
         as_record::<Disk>(input);
         as_record::<Image>(input);

@@ -10,7 +10,9 @@ use crate::census::Census;
 use crate::envelope::{self, EnvelopeError, Payload};
 use crate::error::CatalogError;
 use crate::export::Pair;
-use crate::record::{Account, Disk, Image, Import, Instance, Key, Record, Snapshot, Task, Token};
+use crate::record::{
+    Account, Disk, Image, Import, Instance, Key, Record, Session, Snapshot, Task, Token,
+};
 
 /// One kind of record, without its type.
 pub(crate) struct Kind {
@@ -28,9 +30,10 @@ pub(crate) struct Kind {
     pub(crate) from_json: fn(u16, &Value) -> Result<Pair, CatalogError>,
 }
 
-static KINDS: [Kind; 10] = [
+static KINDS: [Kind; 11] = [
     kind::<Account>(true),
     kind::<Key>(true),
+    kind::<Session>(true),
     kind::<Instance>(true),
     kind::<Disk>(true),
     kind::<Image>(true),

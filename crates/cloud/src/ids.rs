@@ -17,6 +17,8 @@ const LENGTH: usize = 20;
 const ACCESS_KEY_LENGTH: usize = 20;
 /// Symbols of a secret.
 const SECRET_LENGTH: usize = 30;
+/// Symbols of a token.
+const TOKEN_LENGTH: usize = 64;
 
 pub(crate) fn disk() -> Result<String, CloudError> {
     with_prefix("d-")
@@ -40,6 +42,16 @@ pub(crate) fn task() -> Result<String, CloudError> {
 
 pub(crate) fn access_key() -> Result<String, CloudError> {
     Ok(format!("LTAI{}", random(KEY_SYMBOLS, ACCESS_KEY_LENGTH)?))
+}
+
+/// Starts as those of the public cloud do: clients show it, and people tell it by that.
+pub(crate) fn temporary_key() -> Result<String, CloudError> {
+    Ok(format!("STS.{}", random(KEY_SYMBOLS, ACCESS_KEY_LENGTH)?))
+}
+
+/// The token of a temporary key.
+pub(crate) fn token() -> Result<String, CloudError> {
+    random(KEY_SYMBOLS, TOKEN_LENGTH)
 }
 
 pub(crate) fn secret() -> Result<String, CloudError> {

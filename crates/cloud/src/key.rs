@@ -2,17 +2,23 @@
 //!
 //! What must always hold: the secret leaves this file once to the operator who made the key, and then
 //! only to the signature check; at rest it is sealed.
-//! Left to others: the signature itself (`ecs-http`), what a role covers (`caller`).
+//! Left to others: the signature itself (`ecs-http`), what a role covers (`caller`), temporary keys (`session`).
 
 use catalog::{
     Batch,
-    record::{Account, Key, Role},
+    record::{Account, Key, Record, Role, Session},
 };
 use jiff::Timestamp;
 
 use crate::{
-    Caller, Cloud, CloudError, Resource, SecretText, account::ACCOUNTS, claim::Hold,
-    clock::whole_seconds, ids, texts,
+    Caller, Cloud, CloudError, Resource, SecretText,
+    account::ACCOUNTS,
+    claim::Hold,
+    clock::whole_seconds,
+    ids,
+    session::{self, TokenDigest},
+    texts,
+    world::World,
 };
 
 /// A key for the signature check.
@@ -26,6 +32,15 @@ pub struct AccessKey {
     pub role: Role,
     /// Whether it counts.
     pub state: KeyState,
+    /// What a temporary key comes with.
+    pub(crate) token: Option<TokenDigest>,
+}
+
+impl AccessKey {
+    /// Whether it ends by itself and comes with a token.
+    pub fn is_temporary(&self) -> bool {
+        self.token.is_some()
+    }
 }
 
 /// Whether a key counts.
@@ -65,20 +80,29 @@ pub struct KeyView {
     pub created: Timestamp,
     /// Until when it counts.
     pub expires: Option<Timestamp>,
+    /// Whether it comes with a token.
+    pub is_temporary: bool,
 }
 
 impl Cloud {
     /// The key with this id, for the signature check; none if there is none.
     pub fn access_key(&self, access_key_id: &str) -> Result<Option<AccessKey>, CloudError> {
-        let Some(key) = self.world().keys.get(access_key_id).cloned() else { return Ok(None) };
-        let secret = self.inner.sealer.unseal(&key.sealed_secret, access_key_id)?;
-        let text = std::str::from_utf8(&secret).map_err(CloudError::internal)?;
+        let Some(key) = self.world().keys.get(access_key_id).cloned() else {
+            return self.session(access_key_id);
+        };
         Ok(Some(AccessKey {
-            secret: SecretText::new(text),
+            secret: self.unsealed(&key.sealed_secret, access_key_id)?,
             state: state(&key, self.now_seconds()),
             account: key.account,
             role: key.role,
+            token: None,
         }))
+    }
+
+    pub(crate) fn unsealed(&self, sealed: &[u8], owner: &str) -> Result<SecretText, CloudError> {
+        let secret = self.inner.sealer.unseal(sealed, owner)?;
+        let text = std::str::from_utf8(&secret).map_err(CloudError::internal)?;
+        Ok(SecretText::new(text))
     }
 
     /// Makes a key, and the account where there is none of that name.
@@ -102,45 +126,62 @@ impl Cloud {
             disabled: false,
             created: self.now_seconds(),
         };
-        self.store_key(key)?;
+        self.store_key(&key.clone(), account, |world| {
+            world.keys.insert(key.access_key_id.clone(), key);
+        })?;
         Ok(KeyCreated { access_key_id, secret, account: account.into() })
     }
 
-    fn store_key(&self, key: Key) -> Result<(), CloudError> {
+    /// Of either kind, with its account if that is new.
+    pub(crate) fn store_key<R: Record>(
+        &self,
+        key: &R,
+        account: &str,
+        publish: impl FnOnce(&mut World),
+    ) -> Result<(), CloudError> {
         let mut world = self.world_when(|world| world.is_quiet(&[ACCOUNTS]));
-        let missing = !world.accounts.contains_key(&key.account);
-        let account: Option<Account> = missing.then(|| self.new_account(&world, &key.account));
+        let missing = !world.accounts.contains_key(account);
+        let account: Option<Account> = missing.then(|| self.new_account(&world, account));
         let claim = self.claim(&mut world, vec![Hold::Quiet(ACCOUNTS.into())]);
         drop(world);
         let mut batch = Batch::new();
-        batch.put(&key)?;
+        batch.put(key)?;
         if let Some(account) = &account {
             batch.put(account)?;
         }
         self.commit(&batch)?;
         claim.publish(|world| {
             world.accounts.extend(account.map(|account| (account.name.clone(), account)));
-            world.keys.insert(key.access_key_id.clone(), key);
+            publish(world);
         });
         Ok(())
     }
 
-    /// All keys of all accounts.
+    /// All keys of all accounts, the temporary ones last.
     pub fn keys(&self, caller: &Caller) -> Result<Vec<KeyView>, CloudError> {
         caller.must_be_operator("key ls")?;
         let now = self.now_seconds();
-        Ok(self.world().keys.values().map(|key| view(key, now)).collect())
+        let world = self.world();
+        let lasting = world.keys.values().map(|key| view(key, now));
+        Ok(lasting.chain(session::views(&world, now)).collect())
     }
 
     /// Switches a key off for good.
     pub fn disable_key(&self, caller: &Caller, access_key_id: &str) -> Result<(), CloudError> {
         caller.must_be_operator("key disable")?;
+        if self.world().sessions.contains_key(access_key_id) {
+            let disabled = |session| Some(Session { disabled: true, ..session });
+            return self.change_session(access_key_id, disabled);
+        }
         self.change_key(access_key_id, |key| Some(Key { disabled: true, ..key }))
     }
 
     /// Removes a key.
     pub fn delete_key(&self, caller: &Caller, access_key_id: &str) -> Result<(), CloudError> {
         caller.must_be_operator("key rm")?;
+        if self.world().sessions.contains_key(access_key_id) {
+            return self.change_session(access_key_id, |_| None);
+        }
         self.change_key(access_key_id, |_| None)
     }
 
@@ -188,5 +229,6 @@ fn view(key: &Key, now: i64) -> KeyView {
         state: state(key, now),
         created: whole_seconds(key.created),
         expires: key.expires.map(whole_seconds),
+        is_temporary: false,
     }
 }

@@ -23,7 +23,7 @@
 //! | instances | `create_instance`, `run_instances`, `start_instance`, `stop_instance`, `reboot_instance`, `change_power`, `delete_instance`, `modify_instance`, `describe_instances` |
 //! | tags | `tag_resources`, `untag_resources`, `list_tags` |
 //! | tasks | `describe_tasks`, `describe_task`, `cancel_task` |
-//! | keys, accounts | `access_key` (for the signature), `create_key`, `keys`, `disable_key`, `delete_key`, `accounts`, `account`, `set_account` |
+//! | keys, accounts | `access_key` (for the signature), `create_key`, `create_session`, `keys`, `disable_key`, `delete_key`, `accounts`, `account`, `set_account` |
 //! | operator | `lock_instance`, `unlock_instance`, `usage`, `start_scrub`, `scrub`, `cancel_scrub`, `close` |
 
 mod account;
@@ -51,6 +51,7 @@ mod reset_disk;
 mod rules;
 mod scrub;
 mod secret;
+mod session;
 mod settings;
 mod snapshot;
 mod source;
@@ -92,6 +93,7 @@ pub use reinit_disk::{PlannedReset, ReInitDisk, ResetDone};
 pub use reset_disk::ResetDisk;
 pub use scrub::{ScrubStatus, ScrubView};
 pub use secret::SecretText;
+pub use session::SessionCreated;
 pub use settings::{InstanceType, Settings};
 pub use snapshot::{CreateSnapshot, DescribeSnapshots, SnapshotView, Usage};
 pub use tags::{ResourceType, TagList, TaggedResource};

@@ -31,6 +31,7 @@ pub(crate) fn load(catalog: &dyn Catalog) -> Result<World, CloudError> {
     Ok(World {
         accounts: by_id(catalog)?.collect(),
         keys: by_id(catalog)?.collect(),
+        sessions: by_id(catalog)?.collect(),
         images: by_id(catalog)?.collect(),
         snapshots: by_id(catalog)?.collect(),
         disks: by_id(catalog)?.collect(),

@@ -23,7 +23,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use catalog::record::{
-    Account, Disk, Image, Instance, Key, LayerBytes, Origin, Power, Snapshot, Task,
+    Account, Disk, Image, Instance, Key, LayerBytes, Origin, Power, Session, Snapshot, Task,
 };
 
 use crate::{CloudError, DiskStatus, InstanceStatus, Resource, client_token::Tokens};
@@ -33,6 +33,7 @@ use crate::{CloudError, DiskStatus, InstanceStatus, Resource, client_token::Toke
 pub(crate) struct World {
     pub(crate) accounts: BTreeMap<String, Account>,
     pub(crate) keys: BTreeMap<String, Key>,
+    pub(crate) sessions: BTreeMap<String, Session>,
     pub(crate) images: BTreeMap<String, Image>,
     pub(crate) snapshots: BTreeMap<String, Snapshot>,
     pub(crate) disks: BTreeMap<String, Disk>,

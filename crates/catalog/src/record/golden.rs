@@ -45,6 +45,22 @@ fn key() {
 }
 
 #[test]
+fn session() {
+    let active = SessionV1 {
+        access_key_id: "STS.AAAAAAAAAAAAAAAAAAAA".to_owned(),
+        account: "lab".to_owned(),
+        sealed_secret: vec![0, 1, 254, 255],
+        token_digest: [7; 32],
+        role: RoleV1::Reset,
+        expires: NOW + 3600,
+        disabled: false,
+        created: NOW,
+    };
+    check("session-active", &active);
+    check("session-disabled", &SessionV1 { role: RoleV1::Full, disabled: true, ..active });
+}
+
+#[test]
 fn instance() {
     let running = InstanceV1 {
         id: "i-1".to_owned(),

@@ -27,6 +27,7 @@ mod image;
 mod import;
 mod instance;
 mod key;
+mod session;
 mod snapshot;
 mod task;
 mod token;
@@ -47,6 +48,7 @@ pub use image::{Image, ImageDisk, ImageDiskV1, ImageStatus, ImageStatusV1, Image
 pub use import::{Import, ImportV1};
 pub use instance::{Instance, InstanceV1, Power, PowerV1};
 pub use key::{Key, KeyV1, Role, RoleV1};
+pub use session::{Session, SessionV1};
 pub use snapshot::{Snapshot, SnapshotStatus, SnapshotStatusV1, SnapshotV1};
 pub use task::{Task, TaskStatus, TaskStatusV1, TaskV1};
 pub use token::{Token, TokenV1};
