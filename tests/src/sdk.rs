@@ -19,6 +19,17 @@ pub enum Sdk {
 
 /// Runs `stories/python/NAME.py ADDRESS KEY SECRET VERB ARGUMENT...` and gives the JSON it prints.
 pub fn drive(sdk: Sdk, address: &str, key: &Key, arguments: &[&str]) -> Value {
+    drive_with(&[], sdk, address, key, arguments)
+}
+
+/// The same with these variables in its environment: `SECURITY_TOKEN` for a temporary key.
+pub fn drive_with(
+    variables: &[(&str, &str)],
+    sdk: Sdk,
+    address: &str,
+    key: &Key,
+    arguments: &[&str],
+) -> Value {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("stories/python").join(match sdk {
         Sdk::Tea => "tea.py",
         Sdk::Core => "core.py",
@@ -30,6 +41,7 @@ pub fn drive(sdk: Sdk, address: &str, key: &Key, arguments: &[&str]) -> Value {
     {
         command.env_remove(name);
     }
+    command.env_remove("SECURITY_TOKEN").envs(variables.iter().copied());
     command.arg(script).args([address, &key.id, &key.secret]).args(arguments);
     run(&mut command).ok().json()
 }

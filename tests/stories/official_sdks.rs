@@ -2,8 +2,9 @@
 
 use tests::{
     qemu,
-    sdk::{Sdk, drive},
-    site::{Machine, Site},
+    sdk::{Sdk, drive, drive_with},
+    signature::Key,
+    site::{Machine, Site, text},
 };
 
 fn story(sdk: Sdk) {
@@ -47,4 +48,28 @@ fn the_tea_sdk_drives_the_main_job_unmodified() {
 #[test]
 fn the_core_sdk_drives_the_main_job_unmodified() {
     story(Sdk::Core);
+}
+
+#[test]
+fn a_temporary_key_with_its_token_does_for_both_sdks() {
+    let site = Site::new();
+    let address = site.ecs().address;
+    for sdk in [Sdk::Tea, Sdk::Core] {
+        let made = site.run(&["key", "create", "--temporary", "--role", "reset"]);
+        let key = Key { id: text(&made, "AccessKeyId"), secret: text(&made, "AccessKeySecret") };
+        let token = text(&made, "SecurityToken");
+        let refused = |variables: &[(&str, &str)]| {
+            drive_with(variables, sdk, &address, &key, &["refused", "d-doesnotexist"])
+        };
+        let told = refused(&[("SECURITY_TOKEN", &token)]);
+        assert_eq!(told["code"], "InvalidDiskId.NotFound", "{sdk:?}: {told}");
+        for variables in [&[][..], &[("SECURITY_TOKEN", "another")]] {
+            let told = refused(variables);
+            assert_eq!(told["code"], "InvalidSecurityToken.MismatchWithAccessKey", "{told}");
+            assert_eq!(told["status"], 400, "{told}");
+        }
+        site.run(&["key", "rm", &key.id]);
+        let told = refused(&[("SECURITY_TOKEN", &token)]);
+        assert_eq!(told["code"], "InvalidAccessKeyId.NotFound", "{told}");
+    }
 }

@@ -207,6 +207,9 @@ pub(crate) enum KeyCommand {
         /// When it ends, in UTC, such as 2030-01-01T00:00:00Z
         #[arg(long, value_name = "TIME")]
         expires: Option<jiff::Timestamp>,
+        /// A temporary key, with a security token that goes with each request; it ends after an hour unless --expires says otherwise
+        #[arg(long)]
+        temporary: bool,
     },
     /// List the keys, without their secrets
     #[command(after_help = "Example:\n  reinit key ls")]

@@ -4,10 +4,12 @@ core.py ADDRESS KEY SECRET create IMAGE | reset INSTANCE DISK... | refused DISK
 """
 
 import json
+import os
 import sys
 import time
 
 from aliyunsdkcore.acs_exception.exceptions import ServerException
+from aliyunsdkcore.auth.credentials import StsTokenCredential
 from aliyunsdkcore.client import AcsClient
 from aliyunsdkecs.request.v20140526.CreateInstanceRequest import CreateInstanceRequest
 from aliyunsdkecs.request.v20140526.DescribeDisksRequest import DescribeDisksRequest
@@ -89,7 +91,12 @@ def refused(client, disk):
 def main():
     address, key, secret, verb, *arguments = sys.argv[1:]
     host, port = address.split(":")
-    client = AcsClient(key, secret, REGION, port=int(port))
+    token = os.environ.get("SECURITY_TOKEN")
+    if token:
+        credential = StsTokenCredential(key, secret, token)
+        client = AcsClient(region_id=REGION, port=int(port), credential=credential)
+    else:
+        client = AcsClient(key, secret, REGION, port=int(port))
     client.add_endpoint(REGION, "Ecs", host)
     print(json.dumps({"create": create, "reset": reset, "refused": refused}[verb](client, *arguments)))
 

@@ -4,6 +4,7 @@ tea.py ADDRESS KEY SECRET create IMAGE | reset INSTANCE DISK... | refused DISK
 """
 
 import json
+import os
 import sys
 import time
 
@@ -81,6 +82,7 @@ def main():
             region_id=REGION,
             endpoint=address,
             protocol="HTTP",
+            security_token=os.environ.get("SECURITY_TOKEN"),
         )
     )
     print(json.dumps({"create": create, "reset": reset, "refused": refused}[verb](client, *arguments)))

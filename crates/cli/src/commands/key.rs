@@ -11,19 +11,25 @@ use crate::{
 
 pub(crate) fn run(control: &Control, command: &KeyCommand) -> Result<Report, Failure> {
     match command {
-        KeyCommand::Create { account, role, expires } => {
+        KeyCommand::Create { account, role, expires, temporary } => {
             let asked = Parameters::new()
                 .with("Account", account)
                 .with("Role", role.name())
-                .with_some("ExpireTime", expires.as_ref());
+                .with_some("ExpireTime", expires.as_ref())
+                .with_some("Temporary", temporary.then_some(&true));
             let made = control.call("CreateAccessKey", &asked)?;
             let id = text(&made, "AccessKeyId");
-            let fields = [
+            let mut fields = vec![
                 ("Access key id", id.clone()),
                 ("Secret", format!("{}  (shown this once)", text(&made, "AccessKeySecret"))),
                 ("Account", text(&made, "Account")),
                 ("Role", role.name().to_owned()),
             ];
+            if *temporary {
+                let token = format!("{}  (shown this once)", text(&made, "SecurityToken"));
+                fields.insert(2, ("Security token", token));
+                fields.push(("Ends", text(&made, "ExpireTime")));
+            }
             Ok(Report::fields(made, &id, &fields))
         }
         KeyCommand::Ls => list(control),
@@ -40,11 +46,11 @@ fn list(control: &Control) -> Result<Report, Failure> {
     let keys =
         control.call("ListAccessKeys", &Parameters::new())?["AccessKeys"]["AccessKey"].clone();
     let rows = keys.as_array().into_iter().flatten().map(|key| {
-        ["AccessKeyId", "Account", "Role", "Status", "ExpireTime"]
+        ["AccessKeyId", "Account", "Role", "Status", "Temporary", "ExpireTime"]
             .map(|field| text(key, field))
             .into()
     });
-    let header = ["ACCESS KEY ID", "ACCOUNT", "ROLE", "STATUS", "EXPIRES"];
+    let header = ["ACCESS KEY ID", "ACCOUNT", "ROLE", "STATUS", "TEMPORARY", "EXPIRES"];
     Ok(Report::list(json!({ "AccessKeys": keys }), &header, rows.collect()))
 }
 

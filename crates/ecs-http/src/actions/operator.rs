@@ -3,6 +3,7 @@
 //! All actions of the operator, and what they answer besides `RequestId`:
 //! ```text
 //! CreateAccessKey  Account Role=full|read|reset ExpireTime?   AccessKeyId AccessKeySecret Account Role
+//!                  Temporary?                                 with it also SecurityToken ExpireTime
 //! ListAccessKeys                                              AccessKeys.AccessKey[]
 //! DisableAccessKey AccessKeyId | DeleteAccessKey AccessKeyId
 //! ListAccounts                                                Accounts.Account[]
@@ -50,6 +51,9 @@ const ROLES: [(&str, Role); 3] =
 fn create_key(call: &Call<'_>) -> Result<Fields, Refusal> {
     let role = call.one_of("Role", &ROLES, ("InvalidParameter", 400))?.unwrap_or(Role::Full);
     let expires = time(call, "ExpireTime")?;
+    if call.parameters.flag("Temporary")? == Some(true) {
+        return create_session(call, role, expires);
+    }
     let made =
         call.ask(|cloud, caller| cloud.create_key(caller, &caller.account, role, expires))?;
     Ok(vec![
@@ -57,6 +61,23 @@ fn create_key(call: &Call<'_>) -> Result<Fields, Refusal> {
         ("AccessKeySecret", made.secret.reveal().into()),
         ("Account", made.account.into()),
         ("Role", role_name(role).into()),
+    ])
+}
+
+fn create_session(
+    call: &Call<'_>,
+    role: Role,
+    expires: Option<Timestamp>,
+) -> Result<Fields, Refusal> {
+    let made =
+        call.ask(|cloud, caller| cloud.create_session(caller, &caller.account, role, expires))?;
+    Ok(vec![
+        ("AccessKeyId", made.access_key_id.into()),
+        ("AccessKeySecret", made.secret.reveal().into()),
+        ("SecurityToken", made.token.reveal().into()),
+        ("Account", made.account.into()),
+        ("Role", role_name(role).into()),
+        ("ExpireTime", seconds(Some(made.expires))),
     ])
 }
 
@@ -85,6 +106,7 @@ fn key(key: &KeyView) -> Tree {
         ("Status", status.into()),
         ("CreationTime", seconds(Some(key.created))),
         ("ExpireTime", seconds(key.expires)),
+        ("Temporary", key.is_temporary.into()),
     ])
 }
 

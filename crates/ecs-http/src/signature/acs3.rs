@@ -14,6 +14,7 @@ use crate::{refusal::Refusal, request::Request};
 
 const ALGORITHM: &str = "ACS3-HMAC-SHA256";
 const SIGNATURE_BYTES: usize = 32;
+const TOKEN: &str = "x-acs-security-token";
 const BODY_HASH: &str = "x-acs-content-sha256";
 const MUST_BE_SIGNED: [&str; 6] =
     ["host", "x-acs-action", "x-acs-version", "x-acs-date", "x-acs-signature-nonce", BODY_HASH];
@@ -28,19 +29,34 @@ pub(super) fn read(request: &Request) -> Result<Claimed, Refusal> {
             return Err(incomplete());
         }
     }
+    let security_token = token(headers, &authorization)?;
     let body_hash = hex::encode(&Sha256::digest(&request.body));
     let text = string_to_sign(request, &authorization, &body_hash)?;
     Ok(Claimed {
         access_key: authorization.credential.to_owned(),
         time: parse_time(only(headers, "x-acs-date")?)?,
         nonce: only(headers, "x-acs-signature-nonce")?.to_owned(),
-        security_token: only(headers, "x-acs-security-token").ok().map(str::to_owned),
+        security_token,
         signature: authorization.signature,
         signed: Signed::Acs3 {
             text,
             body_is_the_signed_one: only(headers, BODY_HASH)?.eq_ignore_ascii_case(&body_hash),
         },
     })
+}
+
+/// The token of a temporary key, which must be signed like everything else.
+fn token(
+    headers: &HeaderMap,
+    authorization: &Authorization<'_>,
+) -> Result<Option<String>, Refusal> {
+    if !headers.contains_key(TOKEN) {
+        return Ok(None);
+    }
+    if !authorization.names().any(|signed| signed == TOKEN) {
+        return Err(incomplete());
+    }
+    only(headers, TOKEN).map(|token| Some(token.to_owned()))
 }
 
 /// The value of a header that must be there once.

@@ -19,4 +19,5 @@ mod operator;
 mod reinit_rows;
 mod replacements;
 mod signing;
+mod temporary_keys;
 mod transport;

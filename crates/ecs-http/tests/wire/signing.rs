@@ -91,9 +91,19 @@ pub fn acs3(
     body: &str,
     content_type: &str,
 ) -> String {
+    acs3_with(key, None, action, [tail, query, body, content_type])
+}
+
+/// The same with the token of a temporary key.
+pub fn acs3_with(
+    key: &Key,
+    token: Option<&str>,
+    action: &str,
+    [tail, query, body, content_type]: [&str; 4],
+) -> String {
     let hash = hex(&Sha256::digest(body));
     let (date, nonce) = (now(0), nonce());
-    let headers = [
+    let mut headers = vec![
         ("accept", "application/json"),
         ("host", "127.0.0.1:8520"),
         ("x-acs-action", action),
@@ -102,14 +112,18 @@ pub fn acs3(
         ("x-acs-signature-nonce", &nonce),
         ("x-acs-version", "2014-05-26"),
     ];
-    let names = headers.map(|(name, _)| name).join(";");
-    let lines = headers.map(|(name, value)| format!("{name}:{value}\n")).concat();
+    if let Some(token) = token {
+        headers.extend([("x-acs-security-token", token), ("x-acs-accesskey-id", &key.id)]);
+        headers.sort_unstable();
+    }
+    let names = headers.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(";");
+    let lines: String = headers.iter().map(|(name, value)| format!("{name}:{value}\n")).collect();
     let canonical = format!("POST\n/\n{query}\n{lines}\n{names}\n{hash}");
     let text = format!("ACS3-HMAC-SHA256\n{}", hex(&Sha256::digest(canonical)));
     let mut mac = Hmac::<Sha256>::new_from_slice(key.secret.as_bytes()).unwrap();
     mac.update(text.as_bytes());
     let signature = hex(&mac.finalize().into_bytes());
-    let sent = headers.map(|(name, value)| format!("{name}: {value}\r\n")).concat();
+    let sent: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
     format!(
         "POST /{tail} HTTP/1.1\r\n{sent}content-type: {content_type}\r\nAuthorization: ACS3-HMAC-SHA256 Credential={},\
          SignedHeaders={names},Signature={signature}\r\nContent-Length: {}\r\n\r\n{body}",
