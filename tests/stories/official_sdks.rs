@@ -73,3 +73,14 @@ fn a_temporary_key_with_its_token_does_for_both_sdks() {
         assert_eq!(told["code"], "InvalidAccessKeyId.NotFound", "{told}");
     }
 }
+
+#[test]
+fn both_sdks_tell_that_a_key_asks_too_often() {
+    let site = Site::configured("rate_per_key = 1\nburst_per_key = 3\n", &[]);
+    for sdk in [Sdk::Tea, Sdk::Core] {
+        let client = site.ecs();
+        let told = drive(sdk, &client.address, &client.key, &["throttled", "d-doesnotexist"]);
+        assert_eq!(told["code"], "Throttling.User", "{sdk:?}: {told}");
+        assert_eq!(told["status"], 400, "{sdk:?}: {told}");
+    }
+}

@@ -12,6 +12,7 @@ use std::{
 };
 
 use cloud::{Bucket, Settings};
+use ecs_http::PerKey;
 use jiff::Timestamp;
 use serde::Deserialize;
 
@@ -26,6 +27,8 @@ pub(crate) struct Config {
     pub(crate) listen: SocketAddr,
     pub(crate) nbd_listen: Option<SocketAddr>,
     pub(crate) settings: Settings,
+    /// What one access key may ask; none = as much as it likes.
+    pub(crate) per_key: Option<PerKey>,
     /// Above this many bytes the audit log begins a new file.
     pub(crate) audit_size: u64,
     /// How many older files of the audit log are kept.
@@ -54,6 +57,10 @@ struct ConfigFile {
     hash_bandwidth: Option<toml::Value>,
     /// Above this size the audit log begins a new file.
     audit_size: Option<toml::Value>,
+    /// Requests a second of one access key.
+    rate_per_key: Option<u32>,
+    /// Requests of one access key at once, after a rest; as many as in a second unless it is given.
+    burst_per_key: Option<u32>,
     /// How many older files of the audit log are kept; one at least.
     audit_keep: Option<u32>,
     /// Snapshots from before are too old to reset a disk to, once it was detached.
@@ -83,7 +90,8 @@ impl Config {
     pub(crate) fn for_demo() -> Self {
         let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let (audit_size, audit_keep) = (AUDIT_SIZE, AUDIT_KEEP);
-        Self { listen, nbd_listen: None, settings: Settings::default(), audit_size, audit_keep }
+        let (settings, per_key) = (Settings::default(), None);
+        Self { listen, nbd_listen: None, settings, per_key, audit_size, audit_keep }
     }
 
     fn merge(file: ConfigFile, flags: &ServeArgs) -> Result<Self, String> {
@@ -132,6 +140,7 @@ impl Config {
             listen: flags.listen.or(file.listen).unwrap_or(DEFAULT_LISTEN),
             nbd_listen: flags.nbd_listen.or(file.nbd_listen),
             settings,
+            per_key: per_key(file.rate_per_key, file.burst_per_key)?,
             audit_size,
             audit_keep,
         })
@@ -151,6 +160,18 @@ impl ConfigFile {
 
 fn refused(path: &Path, why: impl std::fmt::Display) -> Failure {
     Failure::local("InvalidConfig", format!("{}: {why}", path.display()))
+}
+
+fn per_key(rate: Option<u32>, burst: Option<u32>) -> Result<Option<PerKey>, String> {
+    match (rate, burst) {
+        (None, None) => Ok(None),
+        (Some(0), _) | (_, Some(0)) => {
+            Err("rate_per_key and burst_per_key must be above 0; leave both out for no limit"
+                .into())
+        }
+        (Some(a_second), burst) => Ok(Some(PerKey { a_second, burst: burst.unwrap_or(a_second) })),
+        (None, Some(_)) => Err("burst_per_key needs rate_per_key beside it".into()),
+    }
 }
 
 fn whole_gib(size: Size) -> Result<u64, String> {
@@ -213,6 +234,15 @@ mod tests {
     }
 
     #[test]
+    fn a_key_has_no_limit_or_a_rate_and_a_burst() {
+        let of = |text| load(text, &ServeArgs::default()).map(|it| it.per_key);
+        assert_eq!(of("").unwrap(), None);
+        let both = of("rate_per_key = 5\nburst_per_key = 9").unwrap();
+        assert_eq!(both, Some(PerKey { a_second: 5, burst: 9 }));
+        assert_eq!(of("rate_per_key = 5").unwrap(), Some(PerKey { a_second: 5, burst: 5 }));
+    }
+
+    #[test]
     fn what_cannot_be_meant_is_refused_by_name_in_one_line() {
         for (text, named) in [
             ("hash_bandwith = 1", "hash_bandwith"),
@@ -222,6 +252,8 @@ mod tests {
             ("zones = []", "zones"),
             ("audit_size = 0", "audit_size"),
             ("audit_keep = 0", "audit_keep"),
+            ("rate_per_key = 0", "rate_per_key"),
+            ("burst_per_key = 5", "rate_per_key"),
             ("audit_keep = -1", "integer"),
             ("listen = 'nowhere'", "socket address"),
             ("[buckets.b]\ndirectory = 'here'", "buckets.b.directory"),

@@ -24,7 +24,7 @@ use anyhow::Context as _;
 use block_store::{FileStorage, Store, StoreError};
 use catalog::{Opening, SledCatalog};
 use cloud::{Cloud, OpenCloud, SystemClock};
-use ecs_http::{AuditPlace, Front, OpenFront};
+use ecs_http::{AuditPlace, Front, Limits, OpenFront};
 use nbd_server::NbdServer;
 use serde_json::{Value, json};
 use tokio::{
@@ -79,7 +79,7 @@ impl Daemon {
         let front = Front::open(OpenFront {
             cloud: cloud.clone(),
             clock: Arc::new(SystemClock),
-            limits: ecs_http::Limits::default(),
+            limits: Limits { per_key: config.per_key, ..Limits::default() },
             nonce_directory: Some(places.run()),
             audit: Some(AuditPlace {
                 path: places.audit_log(),

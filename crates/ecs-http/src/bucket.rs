@@ -4,7 +4,7 @@
 //! for that time; a clock that stands still gives nothing.
 //! Left to others: what is counted, and whose bucket it is.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// How fast a bucket fills, and how much it holds.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -38,6 +38,17 @@ impl Bucket {
         enough
     }
 
+    /// How long until there is a token again.
+    pub(crate) fn wait(&self, pace: Pace) -> Duration {
+        Duration::from_secs_f64(((1.0 - self.left) / pace.rate).clamp(0.0, 3600.0))
+    }
+
+    /// Whether a new one would be no different.
+    pub(crate) fn is_full(&mut self, pace: Pace, now: Instant) -> bool {
+        self.fill(pace, now);
+        self.left >= pace.burst
+    }
+
     fn fill(&mut self, pace: Pace, now: Instant) {
         let passed = now.saturating_duration_since(self.filled).as_secs_f64();
         self.left = (self.left + passed * pace.rate).min(pace.burst);
@@ -47,8 +58,6 @@ impl Bucket {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     const PACE: Pace = Pace { rate: 2.0, burst: 3.0 };
@@ -59,9 +68,11 @@ mod tests {
         let mut bucket = Bucket::full(PACE, begun);
         let taken = (0..10).filter(|_| bucket.take(PACE, begun)).count();
         assert_eq!(taken, 3);
+        assert_eq!(bucket.wait(PACE), Duration::from_millis(500));
         assert!(!bucket.take(PACE, begun + Duration::from_millis(499)));
         assert!(bucket.take(PACE, begun + Duration::from_millis(500)));
         let later = begun + Duration::from_secs(3600);
+        assert!(bucket.is_full(PACE, later));
         assert_eq!((0..10).filter(|_| bucket.take(PACE, later)).count(), 3);
     }
 

@@ -23,6 +23,7 @@ use crate::{
     nonce::Nonces,
     probes,
     refusal::Refusal,
+    throttle::Throttle,
 };
 
 /// What a front is made of.
@@ -50,6 +51,7 @@ struct Inner {
     clock: Arc<dyn Clock>,
     limits: Limits,
     nonces: Nonces,
+    throttle: Throttle,
     metering: Metering,
     audit: Option<Audit>,
     /// One permit is one call into the cloud.
@@ -77,6 +79,7 @@ impl Front {
         let log = parts.audit.map(|place| AuditLog::open(place, metering.clone())).transpose()?;
         let inner = Inner {
             audit: log.map(|log| Audit::new(log, metering.clone())),
+            throttle: Throttle::new(parts.limits.per_key),
             calls: Arc::new(Semaphore::new(parts.limits.calls)),
             cloud: parts.cloud,
             clock: parts.clock,
@@ -155,6 +158,10 @@ impl Front {
 
     pub(crate) fn nonces(&self) -> &Nonces {
         &self.inner.nonces
+    }
+
+    pub(crate) fn throttle(&self) -> &Throttle {
+        &self.inner.throttle
     }
 
     pub(crate) fn metering(&self) -> &Metering {

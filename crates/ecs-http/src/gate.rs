@@ -1,8 +1,10 @@
 //! Who a request comes from.
 //!
 //! What must always hold: the checks come in the order of the reference - shape, key known, clock,
-//! signature, nonce - and nothing of an unsigned request over TCP is acted on.
+//! signature, nonce, pace - and nothing of an unsigned request over TCP is acted on.
 //! Left to others: each check (`signature`, `nonce`, `cloud`), what the role of a key covers (`cloud`).
+
+use std::time::Instant;
 
 use cloud::{AccessKey, Caller, DEFAULT_ACCOUNT, KeyState};
 
@@ -64,6 +66,8 @@ fn signer(front: &Front, request: &Request, sender: &mut Sender) -> Result<Calle
         return Err(token_expired());
     }
     front.nonces().remember(&claimed.access_key, &claimed.nonce, claimed.time, now)?;
+    // After the nonce: a request that was told to come later must not be sent again by somebody else.
+    front.throttle().admit(&claimed.access_key, Instant::now())?;
     Ok(Caller::key(key.account, key.role))
 }
 

@@ -35,9 +35,10 @@ mod response;
 mod server;
 mod signature;
 mod status;
+mod throttle;
 mod tree;
 
 pub use audit_log::AuditPlace;
 pub use front::{Front, OpenFront};
-pub use limits::Limits;
+pub use limits::{Limits, PerKey};
 pub use server::serve;

@@ -2,7 +2,7 @@
 //!
 //! What must always hold: everything a stranger can send has a bound here, in bytes, in number or in
 //! time.
-//! Left to others: applying them (`parameters`, `connection`, `front`).
+//! Left to others: applying them (`parameters`, `server`, `front`, `throttle`).
 
 use std::time::Duration;
 
@@ -19,6 +19,15 @@ pub(crate) const HEAD_BYTES: usize = 128 * 1024;
 /// Headers of one request.
 pub(crate) const HEADERS: usize = 100;
 
+/// How many requests one access key may send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PerKey {
+    /// In the long run.
+    pub a_second: u32,
+    /// At once, after a rest.
+    pub burst: u32,
+}
+
 /// What an operator may set.
 #[derive(Clone, Debug)]
 pub struct Limits {
@@ -26,6 +35,8 @@ pub struct Limits {
     pub connections: usize,
     /// Calls into the cloud at once; more wait, and are refused after [`Limits::wait_for_turn`].
     pub calls: usize,
+    /// Requests of one access key; none = as many as come.
+    pub per_key: Option<PerKey>,
     /// How long a connection may take to send the head of its next request, or stay idle.
     pub head_within: Duration,
     /// How long a request may take to send its body.
@@ -45,6 +56,7 @@ impl Default for Limits {
         Self {
             connections: 8_192,
             calls: 256,
+            per_key: None,
             head_within: Duration::from_secs(20),
             body_within: Duration::from_secs(20),
             write_within: Duration::from_secs(20),

@@ -4,7 +4,7 @@
 //! Left to others: which error of the cloud becomes which refusal (`status`), how it is written
 //! (`response`).
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 /// Why a request was not answered as asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,11 +15,18 @@ pub(crate) struct Refusal {
     pub(crate) status: u16,
     /// One sentence.
     pub(crate) message: String,
+    /// When the same request may come again, where that is known.
+    pub(crate) retry_after: Option<Duration>,
 }
 
 impl Refusal {
     pub(crate) fn new(code: &'static str, status: u16, message: impl Into<String>) -> Self {
-        Self { code, status, message: message.into() }
+        Self { code, status, message: message.into(), retry_after: None }
+    }
+
+    /// The same, with the time after which another try makes sense.
+    pub(crate) fn retry_after(self, after: Duration) -> Self {
+        Self { retry_after: Some(after), ..self }
     }
 
     /// A parameter that is needed is not there.

@@ -11,6 +11,9 @@ use axum::{
 
 use crate::{format::AnswerFormat, refusal::Refusal, tree::Tree};
 
+/// In milliseconds; two of the SDKs tell throttling by it.
+const RETRY_AFTER: &str = "x-acs-retry-after";
+
 const XML_DECLARATION: &str = "<?xml version='1.0' encoding='UTF-8'?>";
 
 /// A success: the fields of the action, with the request id.
@@ -38,7 +41,13 @@ pub(crate) fn refusal(
         ("Code", refusal.code.into()),
         ("Message", refusal.message.as_str().into()),
     ]);
-    document(format, refusal.status, &fields, "Error")
+    let mut response = document(format, refusal.status, &fields, "Error");
+    if let Some(after) = refusal.retry_after {
+        // Never 0, which clients take for none.
+        let millis = u64::try_from(after.as_millis()).unwrap_or(u64::MAX).saturating_add(1);
+        response.headers_mut().insert(RETRY_AFTER, millis.into());
+    }
+    response
 }
 
 fn document(format: AnswerFormat, status: u16, tree: &Tree, root: &str) -> Response<Body> {

@@ -1,6 +1,6 @@
 """The main job through aliyun-python-sdk-core and -ecs, as their documentation shows it.
 
-core.py ADDRESS KEY SECRET create IMAGE | reset INSTANCE DISK... | refused DISK
+core.py ADDRESS KEY SECRET create IMAGE | reset INSTANCE DISK... | refused DISK | throttled DISK
 """
 
 import json
@@ -88,6 +88,17 @@ def refused(client, disk):
     return {"code": None, "status": 200}
 
 
+def throttled(client, disk):
+    for _ in range(500):
+        answer = refused(client, disk)
+        if answer["code"].startswith("Throttling"):
+            return answer
+    return {"code": None, "status": 200}
+
+
+VERBS = {"create": create, "reset": reset, "refused": refused, "throttled": throttled}
+
+
 def main():
     address, key, secret, verb, *arguments = sys.argv[1:]
     host, port = address.split(":")
@@ -98,7 +109,7 @@ def main():
     else:
         client = AcsClient(key, secret, REGION, port=int(port))
     client.add_endpoint(REGION, "Ecs", host)
-    print(json.dumps({"create": create, "reset": reset, "refused": refused}[verb](client, *arguments)))
+    print(json.dumps(VERBS[verb](client, *arguments)))
 
 
 main()

@@ -1,6 +1,6 @@
 """The main job through alibabacloud-ecs20140526, as its documentation shows it.
 
-tea.py ADDRESS KEY SECRET create IMAGE | reset INSTANCE DISK... | refused DISK
+tea.py ADDRESS KEY SECRET create IMAGE | reset INSTANCE DISK... | refused DISK | throttled DISK
 """
 
 import json
@@ -73,6 +73,17 @@ def refused(client, disk):
     return {"code": None, "status": 200}
 
 
+def throttled(client, disk):
+    for _ in range(500):
+        answer = refused(client, disk)
+        if answer["code"].startswith("Throttling"):
+            return answer
+    return {"code": None, "status": 200}
+
+
+VERBS = {"create": create, "reset": reset, "refused": refused, "throttled": throttled}
+
+
 def main():
     address, key, secret, verb, *arguments = sys.argv[1:]
     client = Client(
@@ -85,7 +96,7 @@ def main():
             security_token=os.environ.get("SECURITY_TOKEN"),
         )
     )
-    print(json.dumps({"create": create, "reset": reset, "refused": refused}[verb](client, *arguments)))
+    print(json.dumps(VERBS[verb](client, *arguments)))
 
 
 main()

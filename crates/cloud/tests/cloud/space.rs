@@ -44,6 +44,10 @@ impl Storage for SmallFileSystem {
         self.inner.open(path)
     }
 
+    fn open_to_read(&self, path: &str) -> io::Result<Arc<dyn StorageFile>> {
+        self.inner.open_to_read(path)
+    }
+
     fn create(&self, path: &str) -> io::Result<Arc<dyn StorageFile>> {
         self.inner.create(path)
     }
@@ -78,6 +82,10 @@ impl Storage for SmallFileSystem {
 
     fn lock(&self, path: &str) -> Result<StoreLock, LockError> {
         self.inner.lock(path)
+    }
+
+    fn lock_to_read(&self, path: &str) -> Result<StoreLock, LockError> {
+        self.inner.lock_to_read(path)
     }
 
     fn space(&self) -> io::Result<(u64, u64)> {

@@ -1,5 +1,8 @@
 //! Who gets in: both signatures, their order of checks, nonces, clocks, keys.
 
+use cloud::Settings;
+use ecs_http::{Limits, PerKey};
+
 use crate::{
     harness::Service,
     signing::{Key, V1, acs3, encode, now, signed},
@@ -205,4 +208,30 @@ fn a_role_covers_what_it_says() {
         .call(&resetter, "ReInitDisk", &[("DiskId", "d-1")])
         .refused("InvalidDiskId.NotFound", 404);
     service.call(&resetter, "DeleteDisk", &[("DiskId", "d-1")]).refused("Forbidden.RAM", 403);
+}
+
+#[test]
+fn a_key_that_asks_too_often_is_throttled_and_others_are_not() {
+    let per_key = Some(PerKey { a_second: 1, burst: 5 });
+    let service = Service::with(Limits { per_key, ..Limits::default() }, Settings::default());
+    let (key, other) = (service.key(), service.key());
+    // Wrong signatures cost the key nothing.
+    let forger = Key { secret: other.secret.clone(), ..key.clone() };
+    for _ in 0..20 {
+        service.call(&forger, "DescribeRegions", &[]).refused("SignatureDoesNotMatch", 400);
+    }
+    for _ in 0..5 {
+        service.call(&key, "DescribeRegions", &[]).ok();
+    }
+    // However slow the machine, some of these come within the second that fills one token.
+    let throttled = (0..200).map(|_| service.call(&key, "DescribeRegions", &[]));
+    let throttled = throttled.into_iter().find(|answer| answer.status != 200).unwrap();
+    throttled.refused("Throttling.User", 400);
+    let after = throttled.head.split("x-acs-retry-after: ").nth(1).unwrap();
+    let millis: u64 = after.split("\r\n").next().unwrap().parse().unwrap();
+    assert!((1..=1001).contains(&millis), "{millis}");
+    service.call(&other, "DescribeRegions", &[]).ok();
+    for _ in 0..20 {
+        service.operator("DescribeRegions", &[]).ok();
+    }
 }
