@@ -96,10 +96,8 @@ fn seal_all(
     // Looked at beside the running I/O; only what seems untouched is looked at again alone.
     let seems_untouched = |disk: &Arc<Disk>| disk.state.read().is_untouched();
     let untouched: Vec<_> = disks.iter().map(seems_untouched).collect::<Result<_, _>>()?;
-    for (disk, untouched) in disks.iter().zip(&untouched) {
-        if let (false, Some(head)) = (untouched, disk.state.read().head()) {
-            head.mend_header()?;
-        }
+    for (disk, _) in disks.iter().zip(&untouched).filter(|(_, untouched)| !**untouched) {
+        prepare(shared, disk)?;
     }
     // From the last of these locks on until the first is let go no disk takes I/O.
     let mut states: Vec<_> = disks.iter().map(|disk| disk.state.write()).collect();
@@ -108,6 +106,18 @@ fn seal_all(
         let untouched = untouched && state.is_untouched()?;
         let layer = if untouched { state.record.base } else { seal(shared, disk, state, label)? };
         layers.insert(disk.id.clone(), layer);
+    }
+    Ok(())
+}
+
+/// What can be done beside the running I/O, so that it is held for what was written meanwhile only.
+fn prepare(shared: &Shared, disk: &Disk) -> Result<(), StoreError> {
+    let state = disk.state.read();
+    if let Some(head) = state.head() {
+        head.mend_header()?;
+    }
+    if let Err(error) = disk.flush(shared, &state) {
+        tracing::debug!(disk = %disk.id, %error, "the flush that seals will fail as well");
     }
     Ok(())
 }
