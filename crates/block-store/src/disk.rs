@@ -30,7 +30,7 @@ use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 
 use crate::{
     error::StoreError,
-    geometry::{CLUSTER_BLOCKS, clusters_of},
+    geometry::clusters_of,
     head::{Below, Head, OpenedHead, Position},
     id::{EpochTag, LayerId},
     layer_files::{self, Mark},
@@ -362,16 +362,49 @@ impl Generation {
         Ok(true)
     }
 
-    /// Whether nothing of the head counts, as far as that is known without its map.
-    pub(crate) fn is_known_untouched(&self) -> bool {
-        self.head().is_none_or(|head| head.newest.is_before(self.tag()))
+    /// The head at this moment, to look at without holding anybody up.
+    pub(crate) fn glance(&self) -> Glance {
+        Glance { head: self.head().cloned(), tag: self.tag() }
     }
 
-    /// Blocks that were written or zeroed in the present epoch.
+    /// Whether the disk reads as its base does because nothing of its head counts.
+    pub(crate) fn is_untouched(&self) -> Result<bool, StoreError> {
+        Ok(self.glance().blocks_written()? == 0)
+    }
+}
+
+/// A head and an epoch. Its files stay readable while this lives; what is written or reset
+/// meanwhile may be in a count or not.
+#[derive(Debug)]
+pub(crate) struct Glance {
+    head: Option<Arc<Head>>,
+    tag: EpochTag,
+}
+
+impl Glance {
+    /// Whether this is still what the disk has.
+    pub(crate) fn is_of(&self, state: &Generation) -> bool {
+        let same = match (&self.head, state.head()) {
+            (Some(mine), Some(its)) => Arc::ptr_eq(mine, its),
+            (mine, its) => mine.is_none() && its.is_none(),
+        };
+        same && self.tag == state.tag()
+    }
+
+    pub(crate) fn head(&self) -> Option<&Head> {
+        self.head.as_deref()
+    }
+
+    /// Whether nothing of the head counts, as far as that is known without its map.
+    pub(crate) fn is_known_untouched(&self) -> bool {
+        self.head().is_none_or(|head| head.newest.is_before(self.tag))
+    }
+
+    /// Blocks that were written or zeroed in the epoch.
     pub(crate) fn blocks_written(&self) -> Result<u64, StoreError> {
         let blocks = self.count_blocks(Blocks::known)?;
         if let (0, Some(head)) = (blocks, self.head()) {
-            head.newest.none_was_found(self.tag());
+            head.newest.none_was_found(self.tag);
         }
         Ok(blocks)
     }
@@ -389,25 +422,9 @@ impl Generation {
         let mut counted = 0;
         for found in head.map().stored_words()? {
             let (_, word) = found?;
-            counted += u64::from(chosen(word.at(self.tag())).count_ones());
+            counted += u64::from(chosen(word.at(self.tag)).count_ones());
         }
-        debug_assert!(counted <= self.record.geometry.clusters() * CLUSTER_BLOCKS);
         Ok(counted)
-    }
-
-    /// Whether the disk reads as its base does because nothing of its head counts.
-    pub(crate) fn is_untouched(&self) -> Result<bool, StoreError> {
-        if self.is_known_untouched() {
-            return Ok(true);
-        }
-        let Some(head) = self.head() else { return Ok(true) };
-        for found in head.map().stored_words()? {
-            if found?.1.at(self.tag()).known() != 0 {
-                return Ok(false);
-            }
-        }
-        head.newest.none_was_found(self.tag());
-        Ok(true)
     }
 }
 

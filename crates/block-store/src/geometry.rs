@@ -20,8 +20,6 @@ pub(crate) const MAP_SECTOR: u64 = 512;
 pub(crate) const SECTOR_WORDS: u64 = 63;
 /// Where the first map sector lies: after two copies of the header.
 pub(crate) const WORDS_START: u64 = 2 * PAGE;
-/// Blocks of a cluster: the bits of a mask.
-pub(crate) const CLUSTER_BLOCKS: u64 = CLUSTER / BLOCK;
 /// The largest disk: what 2^48 bytes hold keeps every product here far from overflow.
 pub(crate) const MAX_SIZE: u64 = 1 << 48;
 

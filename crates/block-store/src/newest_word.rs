@@ -209,6 +209,19 @@ mod tests {
         assert!(snapshot().is_some());
     }
 
+    #[test]
+    fn a_reset_does_not_wait_for_who_looks_and_what_was_seen_is_known_to_be_of_before() {
+        let place = Place::new();
+        place.write(1);
+        let disk = place.store().shared().disk(&place.disk).unwrap();
+        let glance = disk.state.read().glance();
+        assert!(glance.is_of(&disk.state.read()));
+        place.reset();
+        assert!(!glance.is_of(&disk.state.read()));
+        assert_eq!(glance.blocks_written().unwrap(), 1, "still there to be counted");
+        assert_eq!(place.written(), (0, false), "and no matter of the new epoch");
+    }
+
     /// The copy that is left has an older epoch than words of the file.
     #[test]
     fn a_header_whose_newer_copy_is_lost_proves_nothing() {

@@ -204,7 +204,9 @@ fn settle_unnamed(
 /// The heads of all disks, and the layers that disks stand on.
 fn used_by_disks(shared: &Shared) -> (HashSet<LayerId>, BTreeSet<LayerId>) {
     let (mut heads, mut bases) = (HashSet::new(), BTreeSet::new());
-    for disk in shared.disks.read().values() {
+    // Listed first: no lock of a disk is taken under that of all disks.
+    let disks: Vec<_> = shared.disks.read().values().cloned().collect();
+    for disk in disks {
         let record = disk.state.read().wanted_record();
         heads.extend(record.head);
         bases.extend(record.base);

@@ -119,7 +119,9 @@ impl<'r> Target<'r> {
         let disk = shared.disk(&reset.disk)?;
         // Pinned first: a layer that is being removed is not opened.
         let pin = shared.pin_base(reset.base)?;
-        let base = match disk.state.read().open_base(reset.base) {
+        // Let go of before files are opened: who waits to change the disk would hold up its readers.
+        let open = disk.state.read().open_base(reset.base);
+        let base = match open {
             Some(base) => Some(base),
             None => shared.open_base(reset.base)?,
         };

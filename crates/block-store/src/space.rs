@@ -103,21 +103,28 @@ fn measure_if_open(disk: &Disk) -> Result<(), StoreError> {
 }
 
 fn measure(disk: &Disk) -> Result<DiskSpace, StoreError> {
-    let state = disk.state.read();
-    state.check_served(&disk.id)?;
+    let (glance, base) = {
+        let state = disk.state.read();
+        state.check_served(&disk.id)?;
+        (state.glance(), state.layers.as_ref().and_then(|layers| layers.base.clone()))
+    };
+    // Under no lock: a reset does not wait for a walk over a map.
     let mut space = DiskSpace::default();
-    if let Some(head) = state.head() {
-        let live = state.blocks_of_data()? * BLOCK;
+    if let Some(head) = glance.head() {
+        let live = glance.blocks_of_data()? * BLOCK;
         let allocated = head.data().allocated().map_err(measuring(head.layer()))?;
         space.live = ByteLength::new(live);
         space.stale = ByteLength::new(allocated.saturating_sub(live));
     }
-    let base = state.layers.as_ref().and_then(|layers| layers.base.as_ref());
-    for layer in base.map_or(&[][..], |chain| chain.layers()) {
+    for layer in base.as_ref().map_or(&[][..], |chain| chain.layers()) {
         let taken = layer.files.data.allocated().map_err(measuring(layer.files.layer))?;
         space.shared = sum(space.shared, ByteLength::new(taken));
     }
-    *disk.measured.lock() = Some(space);
+    // Whoever changed the disk meanwhile left figures of their own.
+    let state = disk.state.read();
+    if glance.is_of(&state) {
+        *disk.measured.lock() = Some(space);
+    }
     Ok(space)
 }
 

@@ -214,11 +214,14 @@ impl Store {
     /// The same, and how it is known.
     pub fn written(&self, id: &DiskId) -> Result<Written, StoreError> {
         let disk = self.shared().disk(id)?;
-        let _alone = disk.control.lock();
-        disk.ensure_open(self.shared())?;
-        let state = disk.state.read();
-        let map_was_read = !state.is_known_untouched();
-        let blocks = if map_was_read { state.blocks_written()? } else { 0 };
+        let glance = {
+            let _alone = disk.control.lock();
+            disk.ensure_open(self.shared())?;
+            disk.state.read().glance()
+        };
+        // Under no lock: a reset does not wait for whoever asks.
+        let map_was_read = !glance.is_known_untouched();
+        let blocks = if map_was_read { glance.blocks_written()? } else { 0 };
         let since_reset = ByteLength::new(blocks * block_device::BLOCK);
         Ok(Written { since_reset, map_was_read })
     }

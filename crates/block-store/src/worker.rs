@@ -2,7 +2,8 @@
 //! tables.
 //!
 //! What must always hold: nothing that was answered depends on a job being done; a job that is
-//! lost in a crash is found again by the next start.
+//! lost in a crash is found again by the next start; what waits for a quiet moment gets its turn
+//! among many jobs as well.
 //! Left to others: what must happen before an answer.
 
 use std::{
@@ -33,6 +34,9 @@ const COLLECT_AGAIN: Duration = Duration::from_secs(1);
 
 /// How long until the next part of a dead layer's space is given back.
 const BETWEEN_PARTS: Duration = Duration::from_millis(1);
+
+/// After so many jobs in a row something is done that waits for a quiet moment.
+const WITHOUT_A_BREAK: u32 = 1024;
 
 /// Something to do later.
 #[derive(Debug)]
@@ -77,6 +81,8 @@ struct Worker {
     open: BTreeSet<LayerId>,
     /// Directories whose space is given back whenever there is nothing else to do.
     remains: VecDeque<String>,
+    /// Jobs since there was nothing to do.
+    in_a_row: u32,
     /// While held: what is done at the next barrier, and no earlier.
     held: Option<VecDeque<Job>>,
 }
@@ -90,7 +96,7 @@ struct Refresh {
 impl Worker {
     fn new(shared: Arc<Shared>) -> Self {
         let (late, open, remains) = (BTreeMap::new(), BTreeSet::new(), VecDeque::new());
-        Self { shared, late, open, remains, held: None }
+        Self { shared, late, open, remains, in_a_row: 0, held: None }
     }
 
     fn run(mut self, jobs: &mpsc::Receiver<Job>) {
@@ -108,16 +114,15 @@ impl Worker {
                 }
                 Ok(job) => match &mut self.held {
                     Some(held) => held.push_back(job),
-                    None => self.do_job(job),
-                },
-                Err(mpsc::RecvTimeoutError::Timeout) if !self.remains.is_empty() => {
-                    self.remove_a_part();
-                }
-                Err(mpsc::RecvTimeoutError::Timeout) => {
-                    for layer in std::mem::take(&mut self.open) {
-                        self.do_job(Job::Collect(layer));
+                    None => {
+                        self.do_job(job);
+                        self.in_a_row += 1;
+                        if self.in_a_row >= WITHOUT_A_BREAK {
+                            self.use_the_break();
+                        }
                     }
-                }
+                },
+                Err(mpsc::RecvTimeoutError::Timeout) => self.use_the_break(),
             }
             self.refresh_headers(Instant::now());
         }
@@ -136,6 +141,17 @@ impl Worker {
             (true, true) => jobs.recv().map_err(|_| mpsc::RecvTimeoutError::Disconnected),
             (true, false) => jobs.recv_timeout(COLLECT_AGAIN),
             (false, _) => jobs.recv_timeout(HEADER_LAG),
+        }
+    }
+
+    /// A part of what is dead goes; when nothing is, what was still open is looked at again.
+    fn use_the_break(&mut self) {
+        self.in_a_row = 0;
+        if !self.remains.is_empty() {
+            return self.remove_a_part();
+        }
+        for layer in std::mem::take(&mut self.open) {
+            self.do_job(Job::Collect(layer));
         }
     }
 
@@ -324,5 +340,31 @@ fn has_children(shared: &Shared, layer: LayerId) -> Result<bool, StoreError> {
 fn log(outcome: Result<(), StoreError>) {
     if let Err(error) = outcome {
         tracing::warn!(%error, cause = ?std::error::Error::source(&error), "work for later failed");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{FileStorage, Store};
+
+    /// The queue is never empty until the worker ends.
+    #[test]
+    fn a_storm_of_jobs_does_not_keep_what_is_dead() {
+        let directory = tempfile::tempdir().unwrap();
+        Store::create(&FileStorage::open(directory.path()).unwrap()).unwrap();
+        let store = Store::open(Arc::new(FileStorage::open(directory.path()).unwrap())).unwrap();
+        let dead = format!("{}.old", layer_files::directory_of(LayerId::from_bytes([7; 16])));
+        let path = directory.path().join(&dead);
+        std::fs::create_dir(&path).unwrap();
+        std::fs::write(path.join("data"), [7; 8192]).unwrap();
+        let (jobs, queue) = mpsc::channel();
+        jobs.send(Job::RemoveRemains(dead)).unwrap();
+        for _ in 0..2 * WITHOUT_A_BREAK {
+            jobs.send(Job::MakeOwners(LayerId::from_bytes([8; 16]))).unwrap();
+        }
+        jobs.send(Job::Stop).unwrap();
+        Worker::new(store.inner.shared.clone()).run(&queue);
+        assert!(!path.exists());
     }
 }
