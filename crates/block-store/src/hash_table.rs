@@ -32,19 +32,44 @@ pub(crate) fn write(
     header: &Header,
     entries: &[(u64, ClusterHash)],
 ) -> Result<(), StoreError> {
-    let io = || StoreError::io(format!("writing the hashes of layer {}", header.layer));
-    let start = header.geometry.words_end();
-    for (place, chunk) in entries.chunks(PAGE_ENTRIES * 64).enumerate() {
-        let first = place * 64;
-        let pages: Vec<u8> = chunk
-            .chunks(PAGE_ENTRIES)
-            .enumerate()
-            .flat_map(|(page, entries)| encode(header.layer, first + page, entries))
-            .collect();
-        let offset = start + bytes(first) * PAGE;
-        file.write_all_at(&[IoSlice::new(&pages)], offset).map_err(io())?;
+    let mut pages = Pages::new(file, header);
+    entries.chunks(PIECE).try_for_each(|piece| pages.add(piece))
+}
+
+/// As many entries as are written at a time, in full pages.
+pub(crate) const PIECE: usize = PAGE_ENTRIES * 64;
+
+/// The pages of a layer while they are made.
+pub(crate) struct Pages<'f> {
+    file: &'f dyn StorageFile,
+    layer: LayerId,
+    start: u64,
+    entries: u64,
+}
+
+impl<'f> Pages<'f> {
+    pub(crate) fn new(file: &'f dyn StorageFile, header: &Header) -> Self {
+        Self { file, layer: header.layer, start: header.geometry.words_end(), entries: 0 }
     }
-    Ok(())
+
+    /// Writes the next entries, sorted by cluster: [`PIECE`] of them, or fewer at the end.
+    pub(crate) fn add(&mut self, entries: &[(u64, ClusterHash)]) -> Result<(), StoreError> {
+        let first = self.entries / bytes(PAGE_ENTRIES);
+        debug_assert!(self.entries.is_multiple_of(bytes(PAGE_ENTRIES)), "only the last is short");
+        let pages: Vec<u8> = (index(first)..)
+            .zip(entries.chunks(PAGE_ENTRIES))
+            .flat_map(|(page, entries)| encode(self.layer, page, entries))
+            .collect();
+        let io = StoreError::io(format!("writing the hashes of layer {}", self.layer));
+        self.file.write_all_at(&[IoSlice::new(&pages)], self.start + first * PAGE).map_err(io)?;
+        self.entries += bytes(entries.len());
+        Ok(())
+    }
+
+    /// How many entries were written.
+    pub(crate) fn entries(&self) -> u64 {
+        self.entries
+    }
 }
 
 /// Reads the hashes of a layer; none if they were not made yet.
@@ -54,19 +79,67 @@ pub(crate) fn read(
 ) -> Result<Option<Vec<(u64, ClusterHash)>>, StoreError> {
     let header = StoredHeader::read(file, layer)?.header;
     let Some(hashes) = header.hashes else { return Ok(None) };
-    let pages = hashes.entries.div_ceil(bytes(PAGE_ENTRIES));
-    let mut entries = Vec::with_capacity(index(hashes.entries));
-    for page in 0..pages {
+    Entries::new(file, &header, hashes.entries).collect::<Result<_, _>>().map(Some)
+}
+
+/// The entries of a layer one after another, a page at a time: a layer may have as many as it has
+/// clusters.
+pub(crate) struct Entries<'f> {
+    file: &'f dyn StorageFile,
+    layer: LayerId,
+    start: u64,
+    page: u64,
+    /// How many are to come after those of this page.
+    left: u64,
+    read: std::vec::IntoIter<(u64, ClusterHash)>,
+    last: Option<u64>,
+}
+
+impl<'f> Entries<'f> {
+    /// So many entries; after a failure there are no more.
+    pub(crate) fn new(file: &'f dyn StorageFile, header: &Header, entries: u64) -> Self {
+        let start = header.geometry.words_end();
+        let read = Vec::new().into_iter();
+        Self { file, layer: header.layer, start, page: 0, left: entries, read, last: None }
+    }
+
+    fn read_page(&mut self) -> Result<(), StoreError> {
+        let (layer, page) = (self.layer, self.page);
         let mut buffer = [0; index(PAGE)];
-        file.read_exact_at(&mut buffer, header.geometry.words_end() + page * PAGE)
+        self.file
+            .read_exact_at(&mut buffer, self.start + page * PAGE)
             .map_err(|_| damage(layer, page, "it cannot be read"))?;
+        let mut entries = Vec::new();
         parse(&buffer, layer, page, &mut entries)?;
+        let places = self.last.into_iter().chain(entries.iter().map(|(cluster, _)| *cluster));
+        let is_full = bytes(entries.len()) == self.left.min(bytes(PAGE_ENTRIES));
+        if !places.is_sorted_by(|a, b| a < b) || !is_full {
+            return Err(damage(layer, page, "the entries are not those that were written"));
+        }
+        self.left -= bytes(entries.len());
+        self.last = entries.last().map(|(cluster, _)| *cluster);
+        self.page += 1;
+        self.read = entries.into_iter();
+        Ok(())
     }
-    let sorted = entries.windows(2).all(|pair| pair[0].0 < pair[1].0);
-    if !sorted || bytes(entries.len()) != hashes.entries {
-        return Err(damage(layer, 0, "the entries are not those that were written"));
+}
+
+impl Iterator for Entries<'_> {
+    type Item = Result<(u64, ClusterHash), StoreError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if let Some(entry) = self.read.next() {
+            return Some(Ok(entry));
+        }
+        if self.left == 0 {
+            return None;
+        }
+        if let Err(error) = self.read_page() {
+            self.left = 0;
+            return Some(Err(error));
+        }
+        self.read.next().map(Ok)
     }
-    Ok(Some(entries))
 }
 
 fn encode(layer: LayerId, page: usize, entries: &[(u64, ClusterHash)]) -> [u8; index(PAGE)] {

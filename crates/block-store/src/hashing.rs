@@ -3,17 +3,18 @@
 //! Only clusters the layer itself touches are read; the others have the hash they had below. So
 //! the work is that of what changed.
 //!
+//! Memory does not grow with the layer: clusters are hashed and written some thousand at a time, and the
+//! tables of a chain are merged as streams.
+//!
 //! What must always hold: the header tells of hashes only once their pages are durable; hashing
 //! the same layer twice gives the same bytes.
 //! Left to others: when to do it and how fast (`cloud` through [`Progress`]), keeping the pages
 //! (`hash_table`).
 
 use std::{
-    collections::{BTreeMap, HashSet},
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    cmp::Reverse,
+    collections::{BinaryHeap, HashSet},
+    sync::atomic::{AtomicU64, AtomicUsize, Ordering},
     thread,
 };
 
@@ -22,13 +23,12 @@ use parking_lot::{Condvar, Mutex};
 
 use crate::{
     error::StoreError,
-    geometry::{ClusterIndex, bytes, index},
-    hash_table,
-    header::HashSummary,
-    header::{Header, StoredHeader},
+    geometry::{ClusterIndex, index},
+    hash_table::{Entries, PIECE, Pages},
+    header::{HashSummary, Header, StoredHeader},
     id::{LayerId, Root},
     progress::Progress,
-    root::{self, ClusterHash},
+    root::{self, ClusterHash, RootTree},
     sealed_layer::{Chain, SealedLayer},
     store::Store,
 };
@@ -70,72 +70,141 @@ impl Store {
         let shared = self.shared();
         let _pin = shared.names.pin(layer)?;
         let chain = shared.layers.chain(&*shared.storage, layer)?;
-        let mut below = BTreeMap::new();
         let mut root = None;
         for (place, sealed) in chain.layers().iter().enumerate().rev() {
             let _turn = shared.hashing.turn(sealed.files.layer);
-            let known = hash_table::read(&*sealed.files.map, sealed.files.layer)?;
-            let entries = match known {
-                Some(entries) => entries,
-                None => hash_clusters(&chain.below(place), sealed, progress)?,
-            };
-            below.extend(entries.iter().copied());
-            root = Some(settle_root(sealed, &entries, &below)?);
+            let stored = StoredHeader::read(&*sealed.files.map, sealed.files.layer)?;
+            root = Some(match &stored.header.hashes {
+                Some(hashes) => hashes.root,
+                None => hash_one_layer(&chain.below(place), stored, progress)?,
+            });
         }
         Ok(root.expect("a chain has a layer"))
     }
 }
 
-/// The root of a layer whose hashes are these, stored in its header with them if it was not.
-fn settle_root(
-    sealed: &SealedLayer,
-    entries: &[(u64, ClusterHash)],
-    as_read: &BTreeMap<u64, ClusterHash>,
+/// Hashes the uppermost layer of a chain whose other layers have their hashes: writes the pages, and
+/// the header after them.
+fn hash_one_layer(
+    chain: &Chain,
+    mut stored: StoredHeader,
+    progress: &dyn Progress,
 ) -> Result<Root, StoreError> {
-    let (file, layer) = (&*sealed.files.map, sealed.files.layer);
-    let mut stored = StoredHeader::read(file, layer)?;
-    if let Some(hashes) = stored.header.hashes {
-        return Ok(hashes.root);
-    }
-    let size = sealed.header.geometry.size();
-    let root = root::root_of(size, as_read.iter().map(|(cluster, hash)| (*cluster, *hash)));
-    let header = stored.header.clone();
-    hash_table::write(file, &header, entries)?;
-    let sync = || file.sync_data().map_err(StoreError::io(format!("syncing layer {layer}")));
+    let (sealed, header) = (chain.top(), stored.header.clone());
+    let file = &*sealed.files.map;
+    let mut pages = Pages::new(file, &header);
+    hash_clusters(chain, sealed, &mut pages, progress)?;
+    let entries = pages.entries();
+    let root = root_as_read(chain, Entries::new(file, &header, entries), header.geometry.size())?;
+    let sync = || {
+        let io = StoreError::io(format!("syncing layer {}", header.layer));
+        file.sync_data().map_err(io)
+    };
     sync()?;
-    let hashes = Some(HashSummary { root, entries: bytes(entries.len()) });
-    stored.write(file, Header { hashes, ..header })?;
+    let hashes = Some(HashSummary { root, entries });
+    stored.write(file, Header { hashes, ..header.clone() })?;
     sync()?;
     Ok(root)
 }
 
-/// Reads and hashes the clusters that the uppermost layer of `chain` touches.
+/// The root of what the chain reads as: of each cluster the hash that the uppermost layer has that
+/// touches it. All tables are gone through side by side, so none of them is in memory as a whole.
+fn root_as_read(chain: &Chain, top: Entries<'_>, size: u64) -> Result<Root, StoreError> {
+    let mut tables = vec![top];
+    let headers = chain.layers()[1..].iter().map(|layer| {
+        StoredHeader::read(&*layer.files.map, layer.files.layer).map(|stored| stored.header)
+    });
+    for (layer, header) in chain.layers()[1..].iter().zip(headers) {
+        let header = header?;
+        let entries = header.hashes.as_ref().map_or(0, |hashes| hashes.entries);
+        tables.push(Entries::new(&*layer.files.map, &header, entries));
+    }
+    let mut heads = BinaryHeap::new();
+    let mut next_of = |place: usize, heads: &mut BinaryHeap<_>| -> Result<(), StoreError> {
+        if let Some(entry) = tables[place].next() {
+            let (cluster, hash) = entry?;
+            heads.push(Reverse((cluster, place, hash)));
+        }
+        Ok(())
+    };
+    (0..chain.layers().len()).try_for_each(|place| next_of(place, &mut heads))?;
+    let (mut tree, mut last) = (RootTree::new(size), None);
+    while let Some(Reverse((cluster, place, hash))) = heads.pop() {
+        // Of several layers the uppermost comes first.
+        if last != Some(cluster) {
+            tree.add(cluster, hash);
+            last = Some(cluster);
+        }
+        next_of(place, &mut heads)?;
+    }
+    Ok(tree.finish())
+}
+
+/// Reads and hashes the clusters that the uppermost layer of `chain` touches, as many at a time as
+/// are written at a time.
 fn hash_clusters(
     chain: &Chain,
-    sealed: &Arc<SealedLayer>,
+    sealed: &SealedLayer,
+    pages: &mut Pages<'_>,
     progress: &dyn Progress,
+) -> Result<(), StoreError> {
+    let mut count = 0;
+    for cluster in sealed.each_touched()? {
+        cluster?;
+        count += 1;
+    }
+    let done = Done { clusters: AtomicU64::new(0), total: count, progress };
+    let mut touched = sealed.each_touched()?;
+    loop {
+        let piece: Vec<_> = touched.by_ref().take(PIECE).collect::<Result<_, _>>()?;
+        if piece.is_empty() {
+            return Ok(());
+        }
+        pages.add(&hash_piece(chain, &piece, &done)?)?;
+    }
+}
+
+/// How far the hashing of a layer is.
+struct Done<'p> {
+    clusters: AtomicU64,
+    total: u64,
+    progress: &'p dyn Progress,
+}
+
+impl Done<'_> {
+    fn one_more(&self) {
+        // Relaxed: a number for a display.
+        let done = self.clusters.fetch_add(1, Ordering::Relaxed) + 1;
+        let length = |clusters| ByteLength::new(clusters * CLUSTER);
+        self.progress.advanced(length(done), length(self.total));
+    }
+}
+
+fn hash_piece(
+    chain: &Chain,
+    clusters: &[ClusterIndex],
+    done: &Done<'_>,
 ) -> Result<Vec<(u64, ClusterHash)>, StoreError> {
-    let touched = sealed.touched()?;
-    let total = ByteLength::new(bytes(touched.len()) * CLUSTER);
     let next = AtomicUsize::new(0);
     let work = || {
         let (mut hashes, mut buffer) = (Vec::new(), vec![0; index(CLUSTER)]);
         loop {
             // Relaxed: it only hands out numbers.
             let place = next.fetch_add(1, Ordering::Relaxed);
-            let Some(cluster) = touched.get(place) else { return Ok(hashes) };
-            let hash = match progress.cancelled() {
+            let Some(cluster) = clusters.get(place) else { return Ok(hashes) };
+            let hash = match done.progress.cancelled() {
                 true => Err(StoreError::Cancelled),
                 false => hash_one(chain, *cluster, &mut buffer),
             };
             // A failure of one is the end of all.
-            let hash = hash.inspect_err(|_| next.store(touched.len(), Ordering::Relaxed))?;
+            let hash = hash.inspect_err(|_| next.store(clusters.len(), Ordering::Relaxed))?;
             hashes.push((cluster.0, hash));
-            progress.advanced(ByteLength::new(bytes(place + 1) * CLUSTER), total);
+            done.one_more();
         }
     };
-    let workers = thread::available_parallelism().map_or(1, |n| n.get().min(4));
+    let usual = thread::available_parallelism().map_or(1, |n| n.get().min(4));
     let parts = thread::scope(|scope| {
+        let workers = usual.min(clusters.len());
         let handles: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
         let join = |handle: thread::ScopedJoinHandle<'_, _>| match handle.join() {
             Ok(part) => part,

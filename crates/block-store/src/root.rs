@@ -43,37 +43,88 @@ pub(crate) fn zero_cluster() -> ClusterHash {
 /// The root of a layer of `size` bytes whose clusters, but for those given, are zeros.
 /// `clusters` is sorted by cluster.
 pub(crate) fn root_of(size: u64, clusters: impl IntoIterator<Item = (u64, ClusterHash)>) -> Root {
-    let mut zero = zero_cluster();
-    let mut level: Vec<_> = clusters.into_iter().filter(|(_, hash)| *hash != zero).collect();
-    let mut width = size.div_ceil(CLUSTER);
-    loop {
-        level = level
-            .chunk_by(|(a, _), (b, _)| a / FAN_OUT == b / FAN_OUT)
-            .map(|children| (children[0].0 / FAN_OUT, node(children, &zero)))
-            .collect();
-        zero = node(&[], &zero);
-        width = width.div_ceil(FAN_OUT);
-        if width <= 1 {
-            break;
+    let mut tree = RootTree::new(size);
+    clusters.into_iter().for_each(|(cluster, hash)| tree.add(cluster, hash));
+    tree.finish()
+}
+
+/// The tree while its leaves come in, in order; of each level it holds the children of one node.
+#[derive(Debug)]
+pub(crate) struct RootTree {
+    size: u64,
+    /// From the leaves up to the top.
+    levels: Vec<Level>,
+}
+
+#[derive(Debug)]
+struct Level {
+    /// The hash of a subtree of zeros.
+    zero: ClusterHash,
+    /// Children of the same node.
+    open: Vec<(u64, ClusterHash)>,
+}
+
+impl RootTree {
+    pub(crate) fn new(size: u64) -> Self {
+        let (mut zero, mut width) = (zero_cluster(), size.div_ceil(CLUSTER));
+        let mut levels = Vec::new();
+        loop {
+            levels.push(Level { zero, open: Vec::new() });
+            if width <= 1 && levels.len() > 1 {
+                return Self { size, levels };
+            }
+            zero = node(&[], &zero);
+            width = width.div_ceil(FAN_OUT);
         }
     }
-    let top = level.first().map_or(zero, |(_, hash)| *hash);
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(b"reinit root 1").update(&size.to_le_bytes()).update(&top);
-    Root::from_bytes(*hasher.finalize().as_bytes())
+
+    /// The next cluster that holds something.
+    pub(crate) fn add(&mut self, cluster: u64, hash: ClusterHash) {
+        if hash != self.levels[0].zero {
+            self.add_to(0, cluster, hash);
+        }
+    }
+
+    fn add_to(&mut self, level: usize, place: u64, hash: ClusterHash) {
+        let is_of_next = |(first, _): &(u64, _)| first / FAN_OUT != place / FAN_OUT;
+        if self.levels[level].open.first().is_some_and(is_of_next) {
+            self.close(level);
+        }
+        self.levels[level].open.push((place, hash));
+    }
+
+    /// Hashes the children of one node into it.
+    fn close(&mut self, level: usize) {
+        let Level { zero, open } = &mut self.levels[level];
+        if let Some((first, _)) = open.first() {
+            let (place, hash) = (first / FAN_OUT, node(open, zero));
+            open.clear();
+            self.add_to(level + 1, place, hash);
+        }
+    }
+
+    pub(crate) fn finish(mut self) -> Root {
+        let top = self.levels.len() - 1;
+        (0..top).for_each(|level| self.close(level));
+        let Level { zero, open } = &self.levels[top];
+        let top = open.first().map_or(zero, |(_, hash)| hash);
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(b"reinit root 1").update(&self.size.to_le_bytes()).update(top);
+        Root::from_bytes(*hasher.finalize().as_bytes())
+    }
 }
 
 /// The root of content that is read piece by piece, by whoever holds it against a layer's.
 #[derive(Debug)]
 pub struct ContentRoot {
     size: ByteLength,
-    clusters: Vec<(u64, ClusterHash)>,
+    tree: RootTree,
 }
 
 impl ContentRoot {
     /// Of so many bytes, which are zeros where nothing is added.
     pub fn new(size: ByteLength) -> Self {
-        Self { size, clusters: Vec::new() }
+        Self { size, tree: RootTree::new(size.get()) }
     }
 
     /// Adds a piece: whole clusters, except at the end; in the order of the disk. What lies past
@@ -87,14 +138,14 @@ impl ContentRoot {
         let clusters = content[..index(held)].chunks(index(CLUSTER));
         for (cluster, content) in (offset.get() / CLUSTER..).zip(clusters) {
             if content.iter().any(|byte| *byte != 0) {
-                self.clusters.push((cluster, hash_cluster(content)));
+                self.tree.add(cluster, hash_cluster(content));
             }
         }
     }
 
     /// The root.
     pub fn finish(self) -> Root {
-        root_of(self.size.get(), self.clusters)
+        self.tree.finish()
     }
 }
 
@@ -143,8 +194,10 @@ mod tests {
             (1, vec![0]),
             (256, vec![3]),
             (257, vec![0, 256]),
-            (70_000, vec![69_999]),
+            (65_536, vec![0, 65_535]),
+            (70_000, vec![1, 255, 256, 65_535, 65_536, 69_999]),
             (300, vec![]),
+            (300, (0..300).collect()),
         ] {
             let size = clusters * CLUSTER;
             let sparse = root_of(size, set.iter().map(|cluster| (*cluster, mark)));

@@ -87,15 +87,19 @@ impl SealedLayer {
 
     /// The clusters this layer says something about, in order.
     pub(crate) fn touched(&self) -> Result<Vec<ClusterIndex>, StoreError> {
+        self.each_touched()?.collect()
+    }
+
+    /// The same one after another: there may be as many as the layer has clusters.
+    pub(crate) fn each_touched(
+        &self,
+    ) -> Result<impl Iterator<Item = Result<ClusterIndex, StoreError>>, StoreError> {
         let tag = self.header.epoch.tag();
-        let mut touched = Vec::new();
-        for found in self.map.stored_words()? {
-            let (cluster, word) = found?;
-            if word.at(tag).known() != 0 {
-                touched.push(cluster);
-            }
-        }
-        Ok(touched)
+        Ok(self.map.stored_words()?.filter_map(move |found| match found {
+            Ok((_, word)) if word.at(tag).known() == 0 => None,
+            Ok((cluster, _)) => Some(Ok(cluster)),
+            Err(error) => Some(Err(error)),
+        }))
     }
 
     /// Lets go of what is cached of a stretch of the data, so that the next read asks the device.
