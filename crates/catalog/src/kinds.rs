@@ -11,7 +11,8 @@ use crate::envelope::{self, EnvelopeError, Payload};
 use crate::error::CatalogError;
 use crate::export::Pair;
 use crate::record::{
-    Account, Disk, Image, Import, Instance, Key, Record, Session, Snapshot, Task, Token,
+    Account, Disk, Image, Import, Instance, Key, Record, Session, Snapshot, SnapshotGroup, Task,
+    Token,
 };
 
 /// One kind of record, without its type.
@@ -30,7 +31,7 @@ pub(crate) struct Kind {
     pub(crate) from_json: fn(u16, &Value) -> Result<Pair, CatalogError>,
 }
 
-static KINDS: [Kind; 11] = [
+static KINDS: [Kind; 12] = [
     kind::<Account>(true),
     kind::<Key>(true),
     kind::<Session>(true),
@@ -38,6 +39,7 @@ static KINDS: [Kind; 11] = [
     kind::<Disk>(true),
     kind::<Image>(true),
     kind::<Snapshot>(true),
+    kind::<SnapshotGroup>(true),
     kind::<Task>(true),
     kind::<Token>(true),
     kind::<Import>(false),

@@ -481,6 +481,8 @@ pub enum Resource {
     Disk,
     /// A snapshot.
     Snapshot,
+    /// A snapshot group.
+    SnapshotGroup,
     /// An image.
     Image,
     /// An instance.

@@ -28,6 +28,10 @@ pub(crate) fn snapshot() -> Result<String, CloudError> {
     with_prefix("s-")
 }
 
+pub(crate) fn snapshot_group() -> Result<String, CloudError> {
+    with_prefix("ssg-")
+}
+
 pub(crate) fn image() -> Result<String, CloudError> {
     with_prefix("m-")
 }

@@ -18,7 +18,7 @@
 //! |---|---|
 //! | ReInitDisk, ResetDisk, ResetDisks | `reinit_disk`, `reinit_disks`, `plan_reinit`, `reset_disk`, `reset_disks`, `verify_disk` |
 //! | disks | `create_disk`, `attach_disk`, `detach_disk`, `delete_disk`, `resize_disk`, `replace_system_disk`, `modify_disk`, `describe_disks`, `show_disk` |
-//! | snapshots | `create_snapshot`, `describe_snapshots`, `delete_snapshot` |
+//! | snapshots | `create_snapshot`, `describe_snapshots`, `delete_snapshot`, `create_snapshot_group`, `describe_snapshot_groups`, `delete_snapshot_group` |
 //! | images | `import_image`, `import_object`, `export_image`, `create_image`, `copy_image`, `describe_images`, `delete_image`, `share_image`, `image_shares`, `open_image` |
 //! | instances | `create_instance`, `run_instances`, `start_instance`, `stop_instance`, `reboot_instance`, `change_power`, `delete_instance`, `modify_instance`, `describe_instances` |
 //! | tags | `tag_resources`, `untag_resources`, `list_tags` |
@@ -54,6 +54,7 @@ mod secret;
 mod session;
 mod settings;
 mod snapshot;
+mod snapshot_group;
 mod source;
 mod space;
 mod tags;
@@ -96,6 +97,9 @@ pub use secret::SecretText;
 pub use session::SessionCreated;
 pub use settings::{InstanceType, Settings};
 pub use snapshot::{CreateSnapshot, DescribeSnapshots, SnapshotView, Usage};
+pub use snapshot_group::{
+    CreateSnapshotGroup, DescribeSnapshotGroups, GroupedSnapshot, SnapshotGroupView,
+};
 pub use tags::{ResourceType, TagList, TaggedResource};
 pub use task::{DescribeTasks, TaskView};
 pub use usage::StoreUsage;

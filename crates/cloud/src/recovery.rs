@@ -34,6 +34,7 @@ pub(crate) fn load(catalog: &dyn Catalog) -> Result<World, CloudError> {
         sessions: by_id(catalog)?.collect(),
         images: by_id(catalog)?.collect(),
         snapshots: by_id(catalog)?.collect(),
+        snapshot_groups: by_id(catalog)?.collect(),
         disks: by_id(catalog)?.collect(),
         instances: by_id(catalog)?.collect(),
         tasks: by_id(catalog)?.collect(),

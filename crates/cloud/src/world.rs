@@ -23,7 +23,8 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use catalog::record::{
-    Account, Disk, Image, Instance, Key, LayerBytes, Origin, Power, Session, Snapshot, Task,
+    Account, Disk, Image, Instance, Key, LayerBytes, Origin, Power, Session, Snapshot,
+    SnapshotGroup, Task,
 };
 
 use crate::{CloudError, DiskStatus, InstanceStatus, Resource, client_token::Tokens};
@@ -36,6 +37,7 @@ pub(crate) struct World {
     pub(crate) sessions: BTreeMap<String, Session>,
     pub(crate) images: BTreeMap<String, Image>,
     pub(crate) snapshots: BTreeMap<String, Snapshot>,
+    pub(crate) snapshot_groups: BTreeMap<String, SnapshotGroup>,
     pub(crate) disks: BTreeMap<String, Disk>,
     pub(crate) instances: BTreeMap<String, Instance>,
     pub(crate) tasks: BTreeMap<String, Task>,
@@ -185,14 +187,14 @@ impl World {
         sizes.fold(reserved, u64::saturating_add)
     }
 
-    /// Whether a record other than this one names the layer, or is about to.
-    pub(crate) fn names_layer(&self, layer: &LayerBytes, except: &str) -> bool {
+    /// Whether a record other than these names the layer, or is about to.
+    pub(crate) fn names_layer(&self, layer: &LayerBytes, except: &[&str]) -> bool {
         let images = self.images.values().map(|image| (&image.id, &image.layer));
         let snapshots = self.snapshots.values().map(|snapshot| (&snapshot.id, &snapshot.layer));
         self.claims.layer_pins.contains_key(layer)
             || images
                 .chain(snapshots)
-                .any(|(id, named)| id != except && named.as_ref() == Some(layer))
+                .any(|(id, named)| !except.contains(&id.as_str()) && named.as_ref() == Some(layer))
     }
 }
 

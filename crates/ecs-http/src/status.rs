@@ -162,6 +162,7 @@ fn not_found(kind: Resource, action: &str) -> (&'static str, u16) {
             "CreateInstance" | "RunInstances" => ("InvalidDataDiskSnapshotId.NotFound", 404),
             _ => ("InvalidSnapshotId.NotFound", 404),
         },
+        Resource::SnapshotGroup => ("InvalidSnapshotGroupId.NotFound", 404),
         Resource::Image => ("InvalidImageId.NotFound", 404),
         Resource::Instance => ("InvalidInstanceId.NotFound", 404),
         Resource::Task => ("InvalidTaskId.NotFound", 400),

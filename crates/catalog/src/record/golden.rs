@@ -221,6 +221,22 @@ fn snapshot() {
 }
 
 #[test]
+fn snapshot_group() {
+    let group = SnapshotGroupV1 {
+        id: "ssg-1".to_owned(),
+        account: "lab".to_owned(),
+        name: "before".to_owned(),
+        description: "a group".to_owned(),
+        instance: "i-1".to_owned(),
+        snapshots: vec!["s-1".to_owned(), "s-2".to_owned()],
+        created: NOW,
+        tags: tags(),
+    };
+    check("snapshot-group", &group);
+    check("snapshot-group-of-disks", &SnapshotGroupV1 { instance: String::new(), ..group });
+}
+
+#[test]
 fn task() {
     let running = TaskV1 {
         id: "t-1".to_owned(),

@@ -29,6 +29,7 @@ mod instance;
 mod key;
 mod session;
 mod snapshot;
+mod snapshot_group;
 mod task;
 mod token;
 
@@ -50,6 +51,7 @@ pub use instance::{Instance, InstanceV1, Power, PowerV1};
 pub use key::{Key, KeyV1, Role, RoleV1};
 pub use session::{Session, SessionV1};
 pub use snapshot::{Snapshot, SnapshotStatus, SnapshotStatusV1, SnapshotV1};
+pub use snapshot_group::{SnapshotGroup, SnapshotGroupV1};
 pub use task::{Task, TaskStatus, TaskStatusV1, TaskV1};
 pub use token::{Token, TokenV1};
 

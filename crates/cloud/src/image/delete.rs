@@ -16,14 +16,14 @@ impl Cloud {
         caller.may(Right::Change, "DeleteImage")?;
         let mut world = self.world_when(|world| world.is_quiet(&[id]));
         let layer = check_delete(&world, caller, id, force)?;
-        let layer = layer.filter(|layer| !world.names_layer(layer, id));
+        let layer = layer.filter(|layer| !world.names_layer(layer, &[id]));
         let mut holds = vec![Hold::Quiet(id.into())];
         holds.extend(layer.map(Hold::Leaving));
         let claim = self.claim(&mut world, holds);
         drop(world);
         let mut batch = Batch::new();
         batch.delete::<Image>(id);
-        self.commit_layer_deleted(&batch, layer)?;
+        self.commit_layers_deleted(&batch, layer.as_slice())?;
         claim.publish(|world| world.images.remove(id));
         Ok(())
     }

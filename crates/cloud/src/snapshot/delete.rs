@@ -1,4 +1,4 @@
-//! DeleteSnapshot.
+//! DeleteSnapshot; of a group it leaves the others, and the last takes the group along.
 //!
 //! What must always hold: a layer goes only with the last record that names it, and never while
 //! something is being made from it; the commit decides.
@@ -6,7 +6,7 @@
 use block_store::{StagedLayerDelete, StoreError};
 use catalog::{
     Batch, CatalogError,
-    record::{LayerBytes, Origin, Snapshot, SnapshotStatus},
+    record::{LayerBytes, Origin, Snapshot, SnapshotGroup, SnapshotStatus},
 };
 
 use crate::{
@@ -23,34 +23,57 @@ impl Cloud {
         force: bool,
     ) -> Result<(), CloudError> {
         caller.may(Right::Change, "DeleteSnapshot")?;
-        let mut world = self.world_when(|world| world.is_quiet(&[id]));
+        let mut world = self.world_when(|world| {
+            let group = world.group_of(id).map_or("", |group| &group.id);
+            world.is_quiet(&[id, group])
+        });
         let layer = check_delete(&world, caller, id, force)?.layer;
-        let layer = layer.filter(|layer| !world.names_layer(layer, id));
+        let layer = layer.filter(|layer| !world.names_layer(layer, &[id]));
+        let group = world.group_of(id).map(|group| without(group, id));
         let mut holds = vec![Hold::Quiet(id.into())];
+        holds.extend(group.as_ref().map(|group| Hold::Quiet(group.id.clone())));
         holds.extend(layer.map(Hold::Leaving));
         let claim = self.claim(&mut world, holds);
         drop(world);
         let mut batch = Batch::new();
         batch.delete::<Snapshot>(id);
-        self.commit_layer_deleted(&batch, layer)?;
-        claim.publish(|world| world.snapshots.remove(id));
+        match &group {
+            Some(group) if group.snapshots.is_empty() => {
+                batch.delete::<SnapshotGroup>(&group.id);
+            }
+            Some(group) => drop(batch.put(group)?),
+            None => {}
+        }
+        self.commit_layers_deleted(&batch, layer.as_slice())?;
+        claim.publish(|world| {
+            world.snapshots.remove(id);
+            match group {
+                Some(group) if group.snapshots.is_empty() => {
+                    world.snapshot_groups.remove(&group.id);
+                }
+                Some(group) => drop(world.snapshot_groups.insert(group.id.clone(), group)),
+                None => {}
+            }
+        });
         Ok(())
     }
 
-    /// The commit of a deletion, and of the layer if no record names it any more.
-    pub(crate) fn commit_layer_deleted(
+    /// The commit of a deletion, and of the layers that no record names any more.
+    pub(crate) fn commit_layers_deleted(
         &self,
         batch: &Batch,
-        layer: Option<LayerBytes>,
+        layers: &[LayerBytes],
     ) -> Result<(), CloudError> {
-        let staged = layer.map(|layer| self.mark_layer(layer)).transpose()?.flatten();
+        let staged = layers.iter().map(|layer| self.mark_layer(*layer));
+        let staged: Vec<_> = staged.collect::<Result<_, _>>()?;
+        let staged = staged.into_iter().flatten();
         if let Err(error) = self.inner.catalog.commit(batch, &[]) {
             if matches!(error, CatalogError::InDoubt { .. }) {
-                staged.into_iter().for_each(StagedLayerDelete::leave_to_start);
+                staged.for_each(StagedLayerDelete::leave_to_start);
             }
             return Err(error.into());
         }
-        staged.into_iter().for_each(StagedLayerDelete::finish);
+        staged.for_each(StagedLayerDelete::finish);
         Ok(())
     }
 
@@ -64,7 +87,14 @@ impl Cloud {
     }
 }
 
-fn check_delete<'w>(
+/// The group without that snapshot.
+fn without(group: &SnapshotGroup, snapshot: &str) -> SnapshotGroup {
+    let mut changed = group.clone();
+    changed.snapshots.retain(|id| id != snapshot);
+    changed
+}
+
+pub(crate) fn check_delete<'w>(
     world: &'w World,
     caller: &Caller,
     id: &str,

@@ -15,6 +15,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 pub(crate) use create::ReadySnapshots;
+pub(crate) use delete::check_delete;
 pub(crate) use hashing::percent;
 
 use crate::{Paging, TagFilter, paging::Listed};

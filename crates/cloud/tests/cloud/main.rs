@@ -8,6 +8,7 @@ mod buckets;
 mod disks;
 mod flows;
 mod gate;
+mod groups;
 mod image_forms;
 mod images;
 mod instances;

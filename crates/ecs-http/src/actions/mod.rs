@@ -20,6 +20,7 @@ mod operator_scrub;
 mod place;
 mod reset;
 mod snapshot;
+mod snapshot_group;
 mod tag;
 mod task;
 
@@ -85,12 +86,13 @@ pub(crate) struct Call<'a> {
     pub(crate) resets: &'a RefCell<Vec<ResetDone>>,
 }
 
-const GROUPS: [&[Action]; 14] = [
+const GROUPS: [&[Action]; 15] = [
     reset::ACTIONS,
     disk::ACTIONS,
     instance::ACTIONS,
     instance_power::ACTIONS,
     snapshot::ACTIONS,
+    snapshot_group::ACTIONS,
     image::ACTIONS,
     object::ACTIONS,
     place::ACTIONS,
@@ -208,6 +210,13 @@ impl Call<'_> {
             return Ok(Paging::All);
         }
         Ok(Paging::Number { number: number.unwrap_or(1), size: size.unwrap_or(10) })
+    }
+
+    /// The page of a list that has no numbered ones.
+    fn token_paging(&self) -> Result<Paging, Refusal> {
+        let most = self.parameters.number("MaxResults")?;
+        let after = self.parameters.owned("NextToken");
+        Ok(Paging::Token { most: most.unwrap_or(10), after })
     }
 
     /// `Tag.N` as a filter: an empty value stands for any.

@@ -15,7 +15,7 @@ pub(super) const ACTIONS: &[Action] = &[
     Action::new("DeleteSnapshot", delete),
 ];
 
-const STATUSES: [(&str, SnapshotStatus); 3] = [
+pub(super) const STATUSES: [(&str, SnapshotStatus); 3] = [
     ("progressing", SnapshotStatus::Progressing),
     ("accomplished", SnapshotStatus::Accomplished),
     ("failed", SnapshotStatus::Failed),
@@ -96,7 +96,7 @@ fn view(snapshot: &SnapshotView) -> Tree {
     ])
 }
 
-fn status(status: SnapshotStatus) -> &'static str {
+pub(super) fn status(status: SnapshotStatus) -> &'static str {
     match status {
         SnapshotStatus::Progressing => "progressing",
         SnapshotStatus::Accomplished => "accomplished",

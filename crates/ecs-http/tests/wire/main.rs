@@ -12,6 +12,7 @@ mod actions;
 mod audit;
 mod batches;
 mod gate;
+mod groups;
 mod harness;
 mod image_forms;
 mod objects;

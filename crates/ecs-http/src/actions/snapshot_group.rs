@@ -1,0 +1,113 @@
+//! Snapshot groups: taken, described, deleted.
+
+use cloud::{
+    CreateSnapshotGroup, DescribeSnapshotGroups, GroupedSnapshot, SnapshotGroupView,
+    SnapshotStatus, Tags,
+};
+
+use super::{
+    Action, Call, Fields,
+    disk::role,
+    next_token,
+    reset::related,
+    seconds,
+    snapshot::{STATUSES, status},
+};
+use crate::{refusal::Refusal, tree::Tree};
+
+pub(super) const ACTIONS: &[Action] = &[
+    Action::new("DescribeSnapshotGroups", describe).that_only_asks(),
+    Action::new("CreateSnapshotGroup", create),
+    Action::new("DeleteSnapshotGroup", delete),
+];
+
+fn create(call: &Call<'_>) -> Result<Fields, Refusal> {
+    call.check_region()?;
+    let parameters = call.parameters;
+    let request = CreateSnapshotGroup {
+        instance: parameters.owned("InstanceId"),
+        disks: parameters.list("DiskId"),
+        exclude: parameters.list("ExcludeDiskId"),
+        name: parameters.owned("Name"),
+        description: parameters.owned("Description"),
+        tags: parameters.tags(),
+        client_token: parameters.owned("ClientToken"),
+    };
+    let id = call.ask(|cloud, caller| cloud.create_snapshot_group(caller, &request))?;
+    Ok(vec![("SnapshotGroupId", id.into())])
+}
+
+fn delete(call: &Call<'_>) -> Result<Fields, Refusal> {
+    call.check_region()?;
+    let id = call.parameters.needed("SnapshotGroupId")?;
+    let gone = call.ask(|cloud, caller| cloud.delete_snapshot_group(caller, &id))?;
+    let rows = gone.iter().map(|snapshot| {
+        Tree::object([
+            ("OperationStatus", "Success".into()),
+            ("ErrorCode", "".into()),
+            ("ErrorMsg", "".into()),
+            ("RelatedItemSet", related([("SnapshotId", snapshot)])),
+        ])
+    });
+    Ok(vec![("OperationProgressSet", Tree::list("OperationProgress", rows))])
+}
+
+fn describe(call: &Call<'_>) -> Result<Fields, Refusal> {
+    call.check_region()?;
+    let parameters = call.parameters;
+    let ids = parameters.list("SnapshotGroupId");
+    let asked = DescribeSnapshotGroups {
+        ids: Some(ids).filter(|ids| !ids.is_empty()),
+        instance: parameters.owned("InstanceId"),
+        name: parameters.owned("Name"),
+        statuses: statuses(call)?,
+        tags: call.tag_filters(),
+        paging: call.token_paging()?,
+    };
+    let page = call.ask(|cloud, caller| cloud.describe_snapshot_groups(caller, &asked))?;
+    let groups = page.items.iter().map(view);
+    Ok(vec![next_token(&page), ("SnapshotGroups", Tree::list("SnapshotGroup", groups))])
+}
+
+fn statuses(call: &Call<'_>) -> Result<Option<Vec<SnapshotStatus>>, Refusal> {
+    let numbers = call.parameters.numbers("Status");
+    let status = |n| {
+        let refused = ("InvalidStatus.ValueNotSupported", 403);
+        call.one_of(&format!("Status.{n}"), &STATUSES, refused)
+    };
+    let asked: Vec<_> = numbers.into_iter().map(status).collect::<Result<_, _>>()?;
+    let asked: Vec<_> = asked.into_iter().flatten().collect();
+    Ok(Some(asked).filter(|asked| !asked.is_empty()))
+}
+
+fn view(group: &SnapshotGroupView) -> Tree {
+    Tree::object([
+        ("SnapshotGroupId", (&group.id).into()),
+        ("Name", (&group.name).into()),
+        ("Description", (&group.description).into()),
+        ("InstanceId", (&group.instance).into()),
+        ("Status", status(group.status).into()),
+        ("ProgressStatus", "".into()),
+        ("CreationTime", seconds(Some(group.created))),
+        ("Snapshots", Tree::list("Snapshot", group.snapshots.iter().map(member))),
+        ("Tags", tags(&group.tags)),
+    ])
+}
+
+fn member(one: &GroupedSnapshot) -> Tree {
+    Tree::object([
+        ("SnapshotId", (&one.id).into()),
+        ("SourceDiskId", (&one.disk).into()),
+        ("SourceDiskType", role(one.disk_role).into()),
+        ("Progress", format!("{}%", one.progress_percent).into()),
+        ("Available", (one.status == SnapshotStatus::Accomplished).into()),
+        ("InstantAccess", false.into()),
+        ("Tags", tags(&one.tags)),
+    ])
+}
+
+/// Here the API reads tags as it writes them.
+fn tags(tags: &Tags) -> Tree {
+    let pair = |(key, value)| Tree::object([("Key", Tree::from(key)), ("Value", value)]);
+    Tree::list("Tag", tags.iter().map(|(key, value)| pair((key, value.into()))))
+}
