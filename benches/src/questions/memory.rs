@@ -12,7 +12,7 @@ use std::fs;
 
 use anyhow::Context as _;
 use block_device::{BlockDevice, ByteLength, ByteOffset, CLUSTER, DiskId, Durability, ZeroMode};
-use block_store::{LayerKind, LayerLabel, SnapshotError, StoreError};
+use block_store::{LayerId, LayerKind, LayerLabel, SnapshotError, StoreError};
 
 use super::{Findings, Scope};
 use crate::{
@@ -31,29 +31,36 @@ const AT_MOST: f64 = 40.0;
 const SECTOR: u64 = 63 * CLUSTER;
 
 pub(super) fn ask(scope: &Scope, place: &Place) -> anyhow::Result<Findings> {
-    let bench = Bench { engine: Engine::on(place)?, size: scope.size(TIB, 64 * GIB) };
-    let (shallow, deep) = (bench.disk("d-1", 1)?, bench.disk("d-10", 10)?);
+    let size = scope.size(TIB, 64 * GIB);
+    let bench = Bench { engine: Engine::on(place)? };
+    let (shallow, deep) = (bench.disk("d-1", size, 1)?, bench.disk("d-10", size, 10)?);
+    // A part of it: hashing reads every cluster.
+    let hashed = bench.disk("d-hashed", size / 16, 1)?;
     let mut found = Vec::new();
     let bench = bench.measure(&mut found, "read at depth 1", &shallow, read_all)?;
     let bench = bench.measure(&mut found, "read at depth 10", &deep, read_all)?;
     let bench = bench.measure(&mut found, "written, not flushed", &shallow, write_all)?;
-    bench.measure(&mut found, "discarded as a whole and flushed", &shallow, discard_all)?;
+    let whole = "discarded as a whole and flushed";
+    let bench = bench.measure(&mut found, whole, &shallow, discard_all)?;
+    bench.measure(&mut found, "discarded, sealed and hashed", &hashed, seal_and_hash)?;
     Ok(found)
 }
 
+/// What is done to a disk that was just opened.
+type Touch = fn(&Engine, &DiskId, &dyn BlockDevice) -> anyhow::Result<()>;
+
 struct Bench {
     engine: Engine,
-    size: u64,
 }
 
 impl Bench {
     /// A disk on so many layers, each of which says something in each map sector: the lowest has data,
     /// those above zeros, which take no space.
-    fn disk(&self, name: &str, depth: u64) -> anyhow::Result<DiskId> {
-        let id = self.engine.disk(name, self.size)?;
+    fn disk(&self, name: &str, size: u64, depth: u64) -> anyhow::Result<DiskId> {
+        let id = self.engine.disk(name, size)?;
         for layer in 0..depth {
             let disk = self.engine.open(&id)?;
-            for start in (0..self.size).step_by(usize::try_from(SECTOR)?) {
+            for start in (0..size).step_by(usize::try_from(SECTOR)?) {
                 let place = ByteOffset::new(start + layer * 4096);
                 if layer == 0 {
                     disk.write_at(&[1; 4096], place, Durability::Cached)?;
@@ -74,14 +81,14 @@ impl Bench {
         found: &mut Findings,
         case: &str,
         disk: &DiskId,
-        touch: fn(&dyn BlockDevice) -> anyhow::Result<()>,
+        touch: Touch,
     ) -> anyhow::Result<Self> {
-        let Self { engine, size } = self;
-        let engine = engine.again()?;
+        let engine = self.engine.again()?;
         let before = Memory::now()?;
         forget_peak()?;
         let handle = engine.open(disk)?;
-        touch(&*handle)?;
+        let size = handle.size().get();
+        touch(&engine, disk, &*handle)?;
         engine.store().measure(disk)?;
         engine.store().wait_for_background();
         let (after, peak) = (Memory::now()?, peak()?);
@@ -96,11 +103,11 @@ impl Bench {
         row("beyond the maps, at its peak", peak - before.total() - maps - owners, most);
         row("the maps", maps, None);
         row("owner tables, mapped", owners, None);
-        Ok(Self { engine, size })
+        Ok(Self { engine })
     }
 }
 
-fn read_all(disk: &dyn BlockDevice) -> anyhow::Result<()> {
+fn read_all(_: &Engine, _: &DiskId, disk: &dyn BlockDevice) -> anyhow::Result<()> {
     let mut block = [0; 4096];
     let starts = (0..disk.size().get()).step_by(usize::try_from(SECTOR)?);
     for start in starts {
@@ -111,28 +118,35 @@ fn read_all(disk: &dyn BlockDevice) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn write_all(disk: &dyn BlockDevice) -> anyhow::Result<()> {
+fn write_all(_: &Engine, _: &DiskId, disk: &dyn BlockDevice) -> anyhow::Result<()> {
     (0..disk.size().get()).step_by(usize::try_from(SECTOR)?).try_for_each(|start| {
         Ok(disk.write_at(&[2; 4096], ByteOffset::new(start), Durability::Cached)?)
     })
 }
 
 /// As a file system does that is made anew: the whole disk in stretches of a gibibyte.
-fn discard_all(disk: &dyn BlockDevice) -> anyhow::Result<()> {
+fn discard_all(_: &Engine, _: &DiskId, disk: &dyn BlockDevice) -> anyhow::Result<()> {
     for start in (0..disk.size().get()).step_by(usize::try_from(GIB)?) {
         disk.discard(ByteOffset::new(start), ByteLength::new(GIB))?;
     }
     Ok(disk.flush()?)
 }
 
-fn snapshot(engine: &Engine, disk: &DiskId) -> Result<(), SnapshotError<StoreError>> {
+fn seal_and_hash(engine: &Engine, id: &DiskId, disk: &dyn BlockDevice) -> anyhow::Result<()> {
+    discard_all(engine, id, disk)?;
+    let layer = snapshot(engine, id)?.context("the disk was written")?;
+    engine.store().hash_layer(layer, &())?;
+    Ok(())
+}
+
+fn snapshot(engine: &Engine, disk: &DiskId) -> Result<Option<LayerId>, SnapshotError<StoreError>> {
     let label = LayerLabel {
         kind: LayerKind::Snapshot,
         id: "s-bench".into(),
         account: "default".into(),
         name: "bench".into(),
     };
-    engine.store().snapshot(disk, label, |_| Ok(())).map(drop)
+    engine.store().snapshot(disk, label, |_| Ok(()))
 }
 
 /// What this process has of memory, in MiB.
