@@ -320,6 +320,8 @@ pub struct ShareImage {
     pub remove: Vec<String>,
     /// Whether every account may use it; the operator only.
     pub public: Option<bool>,
+    /// Check only.
+    pub dry_run: bool,
 }
 
 /// An account an image is shared with.

@@ -48,6 +48,9 @@ impl Cloud {
         let mut world = self.world_when(|world| world.is_quiet(&[&request.image]));
         let image = world.own_image(&caller.account, &request.image)?.clone();
         let shared = self.shared(&world, image, request)?;
+        if request.dry_run {
+            return Err(CloudError::DryRunPassed);
+        }
         let claim = self.claim(&mut world, vec![Hold::Quiet(request.image.clone())]);
         drop(world);
         let mut batch = Batch::new();

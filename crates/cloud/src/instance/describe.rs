@@ -9,7 +9,7 @@ use crate::{
     Caller, Cloud, CloudError, Countable, Page, Settings,
     caller::Right,
     clock::whole_seconds,
-    filter::{check_ids, equals, equals_text, named, picked, tagged, within},
+    filter::{check_ids, equals, equals_text, listed, named, picked, tagged, within},
     rules,
     world::World,
 };
@@ -43,6 +43,13 @@ fn fits(asked: &DescribeInstances, one: &InstanceView) -> bool {
         && equals(asked.status.as_ref(), &one.status)
         && equals_text(asked.zone.as_deref(), &one.zone)
         && equals_text(asked.instance_type.as_deref(), &one.instance_type)
+        && equals_text(asked.family.as_deref(), &one.family)
+        && equals_text(asked.key_pair.as_deref(), &one.key_pair)
+        && asked.security_group.as_ref().is_none_or(|group| one.security_groups.contains(group))
+        && equals_text(asked.vswitch.as_deref(), &one.vswitch)
+        && equals_text(asked.vpc.as_deref(), &one.vpc)
+        && listed(asked.private_ips.as_deref(), &one.private_ip)
+        && equals(asked.io_optimized.as_ref(), &one.io_optimized)
         && asked.lock.is_none_or(|lock| one.locks.contains(&lock))
         && equals(asked.charge_type.as_ref(), &one.charge_type)
         && tagged(&asked.tags, &one.tags)

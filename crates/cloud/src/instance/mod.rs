@@ -182,6 +182,20 @@ pub struct DescribeInstances {
     pub zone: Option<String>,
     /// Of that type.
     pub instance_type: Option<String>,
+    /// Of that family of sizes.
+    pub family: Option<String>,
+    /// With that key pair.
+    pub key_pair: Option<String>,
+    /// In that security group.
+    pub security_group: Option<String>,
+    /// At that switch.
+    pub vswitch: Option<String>,
+    /// In that network.
+    pub vpc: Option<String>,
+    /// With one of these addresses.
+    pub private_ips: Option<Vec<String>>,
+    /// Whether it counts as I/O optimized.
+    pub io_optimized: Option<bool>,
     /// Carries that lock.
     pub lock: Option<Lock>,
     /// Paid for like that.

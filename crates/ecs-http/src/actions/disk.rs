@@ -1,7 +1,7 @@
 //! Disks: made, described, attached, detached, grown, changed, replaced, deleted.
 
 use cloud::{
-    AttachDisk, CreateDisk, DescribeDisks, DiskRole, DiskStatus, DiskView, ModifyDisk,
+    AttachDisk, Cloud, CreateDisk, DescribeDisks, DiskRole, DiskStatus, DiskView, ModifyDisk,
     ReplaceSystemDisk, ResizeDisk, SecretText,
 };
 
@@ -129,10 +129,12 @@ fn describe(call: &Call<'_>) -> Result<Fields, Refusal> {
     call.check_region()?;
     let parameters = call.parameters;
     let (created_from, created_until) = call.created_between()?;
+    // No disk here is encrypted.
+    let possible = parameters.flag("Encrypted")? != Some(true);
     let asked = DescribeDisks {
-        ids: parameters.json_list("DiskIds")?,
+        ids: call.ids_if(parameters.json_list("DiskIds")?, possible),
         name: parameters.owned("DiskName"),
-        category: parameters.owned("Category").filter(|category| category != "all"),
+        category: category(call)?,
         role: call.one_of("DiskType", &ROLES, ("InvalidDiskType.ValueNotSupported", 400))?,
         status: call.one_of("Status", &STATUSES, ("InvalidStatus.ValueNotSupported", 400))?,
         instance: parameters.owned("InstanceId"),
@@ -144,7 +146,7 @@ fn describe(call: &Call<'_>) -> Result<Fields, Refusal> {
         delete_auto_snapshot: parameters.flag("DeleteAutoSnapshot")?,
         lock: call.lock()?,
         charge_type: super::instance::charge_type(call, "DiskChargeType")?,
-        tags: call.tag_filters(),
+        tags: call.tag_filters()?,
         created_from,
         created_until,
         paging: call.paging()?,
@@ -157,6 +159,12 @@ fn describe(call: &Call<'_>) -> Result<Fields, Refusal> {
         Tree::list("Disk", page.items.iter().map(|disk| Tree::Object(view(disk)))),
     ));
     Ok(fields)
+}
+
+fn category(call: &Call<'_>) -> Result<Option<String>, Refusal> {
+    let known: Vec<_> = Cloud::disk_categories().into_iter().map(|name| (name, name)).collect();
+    let refused = ("InvalidCategory.ValueNotSupported", 400);
+    Ok(call.one_of("Category", &known, refused)?.map(str::to_owned))
 }
 
 /// A disk as `DescribeDisks` shows it.

@@ -13,7 +13,7 @@ pub(super) const ACTIONS: &[Action] = &[
     Action::new("CreateImage", create).with_dry_run(),
     Action::new("CopyImage", copy).with_dry_run(),
     Action::new("DeleteImage", delete).with_dry_run(),
-    Action::new("ModifyImageSharePermission", share),
+    Action::new("ModifyImageSharePermission", share).with_dry_run(),
     Action::new("DescribeImageSharePermission", shares).that_only_asks(),
 ];
 
@@ -122,6 +122,7 @@ fn share(call: &Call<'_>) -> Result<Fields, Refusal> {
         add: call.parameters.list("AddAccount"),
         remove: call.parameters.list("RemoveAccount"),
         public: call.parameters.flag("IsPublic")?,
+        dry_run: call.dry_run()?,
     };
     call.ask(|cloud, caller| cloud.share_image(caller, &request))?;
     Ok(vec![])
@@ -184,7 +185,7 @@ fn filter(call: &Call<'_>, owner: Option<ImageOwnerAlias>) -> Result<DescribeIma
         os_type: os_type.map(str::to_owned),
         used_by_instance: call.one_of("Usage", &used, ("InvalidUsage", 404))?,
         public: parameters.flag("IsPublic")?,
-        tags: call.tag_filters(),
+        tags: call.tag_filters()?,
         created_from,
         created_until,
         paging: call.paging()?,

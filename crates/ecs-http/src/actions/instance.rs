@@ -139,15 +139,22 @@ fn describe(call: &Call<'_>) -> Result<Fields, Refusal> {
     let (created_from, created_until) = call.created_between()?;
     let asked = DescribeInstances {
         // An empty list is a question about no instance.
-        ids: parameters.json_list("InstanceIds")?,
+        ids: call.ids_if(parameters.json_list("InstanceIds")?, is_possible(call)?),
         name: parameters.owned("InstanceName"),
         image: parameters.owned("ImageId"),
         status: call.one_of("Status", &STATUSES, ("InvalidStatus.NotFound", 404))?,
         zone: parameters.owned("ZoneId"),
         instance_type: parameters.owned("InstanceType"),
+        family: parameters.owned("InstanceTypeFamily"),
+        key_pair: parameters.owned("KeyPairName"),
+        security_group: parameters.owned("SecurityGroupId"),
+        vswitch: parameters.owned("VSwitchId"),
+        vpc: parameters.owned("VpcId"),
+        private_ips: parameters.json_list("PrivateIpAddresses")?,
+        io_optimized: parameters.flag("IoOptimized")?,
         lock: call.lock()?,
         charge_type: charge_type(call, "InstanceChargeType")?,
-        tags: call.tag_filters(),
+        tags: call.tag_filters()?,
         created_from,
         created_until,
         paging: call.paging()?,
@@ -157,6 +164,14 @@ fn describe(call: &Call<'_>) -> Result<Fields, Refusal> {
     fields.push(next_token(&page));
     fields.push(("Instances", Tree::list("Instance", page.items.iter().map(view))));
     Ok(fields)
+}
+
+/// Every instance here is in a network of its own kind, and its disks can be attached and detached.
+fn is_possible(call: &Call<'_>) -> Result<bool, Refusal> {
+    let networks = [("vpc", true), ("classic", false)];
+    let refused = ("InvalidNetworkType.NotFound", 404);
+    let network = call.one_of("InstanceNetworkType", &networks, refused)?;
+    Ok(network != Some(false) && call.parameters.flag("DeviceAvailable")? != Some(false))
 }
 
 fn describe_status(call: &Call<'_>) -> Result<Fields, Refusal> {

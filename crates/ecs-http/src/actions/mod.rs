@@ -104,6 +104,9 @@ const GROUPS: [&[Action]; 15] = [
     operator_scrub::ACTIONS,
 ];
 
+/// Tags one list can be filtered by.
+const MOST_TAG_FILTERS: usize = 20;
+
 /// The action of that name, if it can be reached through that door.
 pub(crate) fn find(name: &str, door: Door) -> Option<&'static Action> {
     let found = GROUPS.into_iter().flatten().find(|action| action.name == name)?;
@@ -171,10 +174,15 @@ impl Call<'_> {
     /// The region must be named where the reference says so; the operator has only the one. Which
     /// region a client is set up for does not matter here.
     fn check_region(&self) -> Result<(), Refusal> {
-        if self.caller.is_operator() {
+        if self.caller.is_operator() || self.parameters.text("RegionId").is_some() {
             return Ok(());
         }
-        self.parameters.needed("RegionId").map(drop)
+        let missing = Refusal::missing("RegionId");
+        Err(match self.action {
+            // The reference spells it like this.
+            "DescribeDisks" => Refusal { code: "MissingParamter.RegionId", ..missing },
+            _ => missing,
+        })
     }
 
     /// Whether only a check is asked for.
@@ -200,10 +208,8 @@ impl Call<'_> {
     /// everything unless a page is asked for.
     fn paging(&self) -> Result<Paging, Refusal> {
         let parameters = self.parameters;
-        let most = parameters.number("MaxResults")?;
-        let after = parameters.owned("NextToken");
-        if most.is_some() || after.is_some() {
-            return Ok(Paging::Token { most: most.unwrap_or(10), after });
+        if parameters.text("MaxResults").or(parameters.text("NextToken")).is_some() {
+            return self.token_paging();
         }
         let (number, size) = (parameters.number("PageNumber")?, parameters.number("PageSize")?);
         if self.caller.is_operator() && number.is_none() && size.is_none() {
@@ -212,27 +218,51 @@ impl Call<'_> {
         Ok(Paging::Number { number: number.unwrap_or(1), size: size.unwrap_or(10) })
     }
 
-    /// The page of a list that has no numbered ones.
+    /// The page of a list that has no numbered ones. Of disks a page may hold more.
     fn token_paging(&self) -> Result<Paging, Refusal> {
-        let most = self.parameters.number("MaxResults")?;
-        let after = self.parameters.owned("NextToken");
-        Ok(Paging::Token { most: most.unwrap_or(10), after })
+        let most = self.parameters.number("MaxResults")?.unwrap_or(10);
+        if most > 100 && self.action != "DescribeDisks" {
+            return Err(Refusal::invalid("MaxResults can be 100 at most."));
+        }
+        Ok(Paging::Token { most, after: self.parameters.owned("NextToken") })
     }
 
     /// `Tag.N` as a filter: an empty value stands for any.
-    fn tag_filters(&self) -> Vec<TagFilter> {
+    fn tag_filters(&self) -> Result<Vec<TagFilter>, Refusal> {
+        let pairs = self.parameters.tags();
+        if pairs.len() > MOST_TAG_FILTERS {
+            let message = format!("A list is filtered by {MOST_TAG_FILTERS} tags at most.");
+            return Err(Refusal::new("InvalidTagCount", 400, message));
+        }
+        if pairs.iter().any(|(key, _)| key.is_empty()) {
+            let message = "A tag value was given without its key.";
+            return Err(Refusal::new("InvalidTag.Mismatch", 400, message));
+        }
         let filter = |(key, value): (String, String)| TagFilter {
             key,
             value: Some(value).filter(|value| !value.is_empty()),
         };
-        self.parameters.tags().into_iter().map(filter).collect()
+        Ok(pairs.into_iter().map(filter).collect())
+    }
+
+    /// The ids asked for; none can be what `is_possible` says nothing here is.
+    fn ids_if(&self, ids: Option<Vec<String>>, is_possible: bool) -> Option<Vec<String>> {
+        if is_possible { ids } else { Some(Vec::new()) }
+    }
+
+    /// A time.
+    fn time(&self, name: &str) -> Result<Option<Timestamp>, Refusal> {
+        let Some(text) = self.parameters.text(name) else { return Ok(None) };
+        let example = "2024-01-01T00:00Z";
+        let refused = |_| Refusal::invalid(format!("{name} must be a time such as {example}."));
+        text.parse().map(Some).map_err(refused)
     }
 
     /// `Filter.N` with the two keys there are: the times of creation.
     fn created_between(&self) -> Result<(Option<Timestamp>, Option<Timestamp>), Refusal> {
         let (mut from, mut until) = (None, None);
         for n in self.parameters.numbers("Filter") {
-            let value = self.parameters.text(&format!("Filter.{n}.Value")).unwrap_or_default();
+            let value = format!("Filter.{n}.Value");
             let place = match self.parameters.text(&format!("Filter.{n}.Key")) {
                 Some("CreationStartTime") => &mut from,
                 Some("CreationEndTime") => &mut until,
@@ -241,12 +271,7 @@ impl Call<'_> {
                     return Err(Refusal::new("InvalidFilterKey.NotFound", 404, message));
                 }
             };
-            let time = value.parse().map_err(|_| {
-                Refusal::invalid(format!(
-                    "Filter.{n}.Value must be a time such as 2024-01-01T00:00Z."
-                ))
-            })?;
-            *place = Some(time);
+            *place = Some(self.time(&value)?.ok_or_else(|| Refusal::missing(&value))?);
         }
         Ok((from, until))
     }

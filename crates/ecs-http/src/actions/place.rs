@@ -14,7 +14,19 @@ pub(super) const ACTIONS: &[Action] = &[
     Action::new("DescribeInstanceTypes", instance_types).that_only_asks(),
 ];
 
+const LANGUAGES: [(&str, ()); 3] = [("zh-CN", ()), ("en-US", ()), ("ja", ())];
+const RESOURCES: [(&str, ()); 5] =
+    [("instance", ()), ("disk", ()), ("reservedinstance", ()), ("snapshot", ()), ("image", ())];
+
+/// Names here are the same in every language, and every resource is everywhere.
+fn check_question(call: &Call<'_>) -> Result<(), Refusal> {
+    call.one_of("AcceptLanguage", &LANGUAGES, ("InvalidAcceptLanguage.NotFound", 404))?;
+    call.one_of("ResourceType", &RESOURCES, ("InvalidResourceType.NotFound", 404))?;
+    super::instance::charge_type(call, "InstanceChargeType").map(drop)
+}
+
 fn regions(call: &Call<'_>) -> Result<Fields, Refusal> {
+    check_question(call)?;
     let region = &call.cloud.settings().region;
     let shown = Tree::object([
         ("RegionId", region.into()),
@@ -27,6 +39,7 @@ fn regions(call: &Call<'_>) -> Result<Fields, Refusal> {
 
 fn zones(call: &Call<'_>) -> Result<Fields, Refusal> {
     call.check_region()?;
+    check_question(call)?;
     let settings = call.cloud.settings();
     let types: Vec<&str> = settings.instance_types.iter().map(|kind| kind.id.as_str()).collect();
     let zones = settings.zones.iter().map(|zone| self::zone(zone, &types));

@@ -53,14 +53,14 @@ fn describe(call: &Call<'_>) -> Result<Fields, Refusal> {
     let parameters = call.parameters;
     let (created_from, created_until) = call.created_between()?;
     let asked = DescribeSnapshots {
-        ids: parameters.json_list("SnapshotIds")?,
+        ids: call.ids_if(parameters.json_list("SnapshotIds")?, is_possible(call)?),
         disk: parameters.owned("DiskId"),
         instance: parameters.owned("InstanceId"),
         name: parameters.owned("SnapshotName"),
         status: call.one_of("Status", &STATUSES, ("InvalidStatus.NotFound", 404))?,
         source_role: call.one_of("SourceDiskType", &ROLES, ("InvalidSourceDiskType", 404))?,
         usage: call.one_of("Usage", &USAGES, ("InvalidUsage", 404))?,
-        tags: call.tag_filters(),
+        tags: call.tag_filters()?,
         created_from,
         created_until,
         paging: call.paging()?,
@@ -70,6 +70,13 @@ fn describe(call: &Call<'_>) -> Result<Fields, Refusal> {
     fields.push(next_token(&page));
     fields.push(("Snapshots", Tree::list("Snapshot", page.items.iter().map(view))));
     Ok(fields)
+}
+
+/// Every snapshot here is taken by a user, none is encrypted.
+fn is_possible(call: &Call<'_>) -> Result<bool, Refusal> {
+    let types = [("user", true), ("auto", false)];
+    let kind = call.one_of("SnapshotType", &types, ("InvalidSnapshotType.NotFound", 404))?;
+    Ok(kind != Some(false) && call.parameters.flag("Encrypted")? != Some(true))
 }
 
 fn view(snapshot: &SnapshotView) -> Tree {

@@ -61,7 +61,7 @@ fn describe(call: &Call<'_>) -> Result<Fields, Refusal> {
         instance: parameters.owned("InstanceId"),
         name: parameters.owned("Name"),
         statuses: statuses(call)?,
-        tags: call.tag_filters(),
+        tags: call.tag_filters()?,
         paging: call.token_paging()?,
     };
     let page = call.ask(|cloud, caller| cloud.describe_snapshot_groups(caller, &asked))?;

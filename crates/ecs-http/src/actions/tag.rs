@@ -46,7 +46,7 @@ fn list(call: &Call<'_>) -> Result<Fields, Refusal> {
     let asked = TagList {
         kind,
         ids: Some(ids).filter(|ids| !ids.is_empty()),
-        tags: call.tag_filters(),
+        tags: call.tag_filters()?,
         paging: call.paging()?,
     };
     let page = call.ask(|cloud, caller| cloud.list_tags(caller, &asked))?;

@@ -25,8 +25,9 @@ fn describe(call: &Call<'_>) -> Result<Fields, Refusal> {
         action: call.parameters.owned("TaskAction"),
         status: call.one_of("TaskStatus", &STATUSES, ("InvalidParameter", 400))?,
         resources: Some(resources).filter(|ids| !ids.is_empty()),
+        created_from: call.time("StartTime")?,
+        created_until: call.time("EndTime")?,
         paging: call.paging()?,
-        ..DescribeTasks::default()
     };
     let page = call.ask(|cloud, caller| cloud.describe_tasks(caller, &asked))?;
     let tasks = page.items.iter().map(|task| {
