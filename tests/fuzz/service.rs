@@ -78,6 +78,7 @@ impl Service {
             limits,
             nonce_directory: None,
             audit: None,
+            tls: None,
         };
         let front = Front::open(front).unwrap();
         let socket = directory.path().join("control.sock");

@@ -33,6 +33,11 @@ pub fn kill(pid: u32) {
     signal(pid, Signal::KILL);
 }
 
+/// Asks a daemon to read anew what it can.
+pub fn hang_up(pid: u32) {
+    signal(pid, Signal::HUP);
+}
+
 fn signal(pid: u32, signal: Signal) {
     let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).expect("a process id is positive");
     // A process that has just ended by itself is as good.
@@ -42,11 +47,14 @@ fn signal(pid: u32, signal: Signal) {
 impl Daemon {
     /// Starts a daemon on this store and waits until it accepts requests.
     pub fn start(store: &Path, arguments: &[&str]) -> Self {
+        let own = arguments.contains(&"--listen");
+        let listen = (!own).then_some(["--listen", "127.0.0.1:0"]);
         let mut child = Command::new(program::binary())
             .env_remove("REINIT_STORE")
             .arg("--store")
             .arg(store)
-            .args(["serve", "--listen", "127.0.0.1:0"])
+            .arg("serve")
+            .args(listen.into_iter().flatten())
             .args(arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

@@ -22,7 +22,8 @@ pub fn drive(sdk: Sdk, address: &str, key: &Key, arguments: &[&str]) -> Value {
     drive_with(&[], sdk, address, key, arguments)
 }
 
-/// The same with these variables in its environment: `SECURITY_TOKEN` for a temporary key.
+/// The same with these variables in its environment: `SECURITY_TOKEN` for a temporary key, `TLS_CA`
+/// for HTTPS.
 pub fn drive_with(
     variables: &[(&str, &str)],
     sdk: Sdk,
@@ -41,7 +42,7 @@ pub fn drive_with(
     {
         command.env_remove(name);
     }
-    command.env_remove("SECURITY_TOKEN").envs(variables.iter().copied());
+    command.env_remove("SECURITY_TOKEN").env_remove("TLS_CA").envs(variables.iter().copied());
     command.arg(script).args([address, &key.id, &key.secret]).args(arguments);
     run(&mut command).ok().json()
 }

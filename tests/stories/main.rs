@@ -23,3 +23,4 @@ mod restarts;
 mod scrub;
 mod space;
 mod structure;
+mod tls;

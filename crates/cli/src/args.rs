@@ -118,6 +118,9 @@ pub(crate) enum Command {
     /// Who changed what, from where, and what came of it; and who was refused. Oldest first
     #[command(after_help = AUDIT_HELP)]
     Audit(AuditArgs),
+    /// Certificates for HTTPS
+    #[command(subcommand, after_help = TLS_HELP)]
+    Tls(TlsCommand),
     /// Print the completions of a shell
     #[command(after_help = "Example:\n  reinit completions bash > /etc/bash_completion.d/reinit")]
     Completions {
@@ -150,6 +153,22 @@ Examples:\n  reinit scrub --rate 100M\n  reinit scrub --background && reinit scr
 
 const AUDIT_HELP: &str = "Reads STORE/audit.jsonl and the files before it; needs no daemon. With --json one document, with --follow --json a \
 document a line.\n\nExamples:\n  reinit audit | grep d-23jbf2v5m0123456789a\n  reinit audit --follow --json";
+
+const TLS_HELP: &str = "Example:\n  reinit tls init --name store.lab.example && reinit serve --tls --listen 0.0.0.0:8520";
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum TlsCommand {
+    /// Make a private certificate authority, once, and a certificate of this server, anew each time
+    #[command(
+        after_help = "Clients trust STORE/tls/ca.pem. A running daemon reads the new certificate on SIGHUP.\n\nExample:\n  \
+                      reinit tls init --name store.lab.example --name 192.0.2.7"
+    )]
+    Init {
+        /// A name or address clients reach this server by, besides localhost and the name of the host
+        #[arg(long = "name", value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
+        names: Vec<String>,
+    },
+}
 
 #[derive(Debug, Args)]
 pub(crate) struct AuditArgs {
@@ -186,6 +205,12 @@ pub(crate) struct ServeArgs {
     /// Where HTTP is served; port 0 lets the system choose [default: 127.0.0.1:8520]
     #[arg(long, env = "REINIT_LISTEN", value_name = "ADDR:PORT")]
     pub(crate) listen: Option<SocketAddr>,
+    /// Serve HTTPS, with STORE/tls/server.pem and server.key (`reinit tls init` makes both)
+    #[arg(long, env = "REINIT_TLS")]
+    pub(crate) tls: bool,
+    /// Serve HTTP without encryption on an address that others reach
+    #[arg(long, env = "REINIT_PLAIN_HTTP")]
+    pub(crate) plain_http: bool,
     /// Serve NBD on TCP as well. NBD knows no passwords: whoever reaches the port reaches every open disk
     #[arg(long, env = "REINIT_NBD_LISTEN", value_name = "ADDR:PORT")]
     pub(crate) nbd_listen: Option<SocketAddr>,

@@ -25,6 +25,8 @@ const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr
 #[derive(Debug)]
 pub(crate) struct Config {
     pub(crate) listen: SocketAddr,
+    /// HTTPS instead of HTTP.
+    pub(crate) tls: bool,
     pub(crate) nbd_listen: Option<SocketAddr>,
     pub(crate) settings: Settings,
     /// What one access key may ask; none = as much as it likes.
@@ -45,6 +47,10 @@ const AUDIT_KEEP: u32 = 8;
 struct ConfigFile {
     /// Where HTTP is served.
     listen: Option<SocketAddr>,
+    /// HTTPS, with the files of `STORE/tls`.
+    tls: Option<bool>,
+    /// HTTP without encryption also where others reach it.
+    plain_http: Option<bool>,
     /// Where NBD is served on TCP as well.
     nbd_listen: Option<SocketAddr>,
     /// The region, as shown to clients.
@@ -90,8 +96,8 @@ impl Config {
     pub(crate) fn for_demo() -> Self {
         let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let (audit_size, audit_keep) = (AUDIT_SIZE, AUDIT_KEEP);
-        let (settings, per_key) = (Settings::default(), None);
-        Self { listen, nbd_listen: None, settings, per_key, audit_size, audit_keep }
+        let (settings, tls, per_key) = (Settings::default(), false, None);
+        Self { listen, tls, nbd_listen: None, settings, per_key, audit_size, audit_keep }
     }
 
     fn merge(file: ConfigFile, flags: &ServeArgs) -> Result<Self, String> {
@@ -136,8 +142,18 @@ impl Config {
             let BucketTable { directory, accounts } = table;
             settings.buckets.insert(name, Bucket { directory, accounts });
         }
+        let listen = flags.listen.or(file.listen).unwrap_or(DEFAULT_LISTEN);
+        let tls = flags.tls || file.tls.unwrap_or(false);
+        let plain_http = flags.plain_http || file.plain_http.unwrap_or(false);
+        if !(listen.ip().is_loopback() || tls || plain_http) {
+            return Err(format!(
+                "others reach {listen}, and HTTP carries no encryption; serve HTTPS with --tls (after: reinit tls init), or \
+                 say --plain-http if what lies between encrypts"
+            ));
+        }
         Ok(Self {
-            listen: flags.listen.or(file.listen).unwrap_or(DEFAULT_LISTEN),
+            listen,
+            tls,
             nbd_listen: flags.nbd_listen.or(file.nbd_listen),
             settings,
             per_key: per_key(file.rate_per_key, file.burst_per_key)?,
@@ -203,7 +219,8 @@ mod tests {
 
     #[test]
     fn flags_win_over_the_file_and_the_file_over_the_defaults() {
-        let flags = ServeArgs { listen: Some("127.0.0.1:1".parse().unwrap()), nbd_listen: None };
+        let flags =
+            ServeArgs { listen: Some("127.0.0.1:1".parse().unwrap()), ..ServeArgs::default() };
         let config = load("listen = '127.0.0.1:2'\nnbd_listen = '127.0.0.1:3'", &flags).unwrap();
         assert_eq!(config.listen.port(), 1);
         assert_eq!(config.nbd_listen.unwrap().port(), 3);
@@ -240,6 +257,24 @@ mod tests {
         let both = of("rate_per_key = 5\nburst_per_key = 9").unwrap();
         assert_eq!(both, Some(PerKey { a_second: 5, burst: 9 }));
         assert_eq!(of("rate_per_key = 5").unwrap(), Some(PerKey { a_second: 5, burst: 5 }));
+    }
+
+    #[test]
+    fn http_that_others_reach_is_encrypted_or_said_to_be_plain() {
+        for listen in ["0.0.0.0:1", "[::]:1", "192.0.2.7:1"] {
+            let with = |more: &str| {
+                load(&format!("listen = '{listen}'\n{more}"), &ServeArgs::default())
+                    .map(|it| it.tls)
+            };
+            let refused = with("").unwrap_err();
+            assert!(refused.message.contains("--tls"), "{}", refused.message);
+            assert!(with("tls = false").is_err());
+            assert!(with("tls = true").unwrap());
+            assert!(!with("plain_http = true").unwrap());
+        }
+        for listen in ["127.0.0.2:1", "[::1]:1"] {
+            load(&format!("listen = '{listen}'"), &ServeArgs::default()).unwrap();
+        }
     }
 
     #[test]

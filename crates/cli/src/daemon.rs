@@ -24,7 +24,7 @@ use anyhow::Context as _;
 use block_store::{FileStorage, Store, StoreError};
 use catalog::{Opening, SledCatalog};
 use cloud::{Cloud, OpenCloud, SystemClock};
-use ecs_http::{AuditPlace, Front, Limits, OpenFront};
+use ecs_http::{AuditPlace, Front, Limits, OpenFront, Tls};
 use nbd_server::NbdServer;
 use serde_json::{Value, json};
 use tokio::{
@@ -46,6 +46,7 @@ pub(crate) struct Daemon {
     nbd: NbdServer,
     http: SocketAddr,
     nbd_tcp: Option<SocketAddr>,
+    tls: Option<Tls>,
     end: oneshot::Sender<()>,
     served: JoinHandle<()>,
 }
@@ -54,6 +55,7 @@ impl Daemon {
     /// Opens everything and serves it.
     pub(crate) fn start(places: &Places, config: Config) -> Result<Self, Failure> {
         places.check_sockets()?;
+        let tls = config.tls.then(|| load_tls(places)).transpose()?;
         let runtime = Runtime::new().context("starting the threads of the HTTP front")?;
         // Ports first: one that is taken must be found out before the store is touched.
         let tcp = listen_http(&runtime, places, config.listen)?;
@@ -86,6 +88,7 @@ impl Daemon {
                 file_bytes: config.audit_size,
                 files_kept: config.audit_keep,
             }),
+            tls: tls.clone(),
         });
         let front = front.context("opening the record of used nonces and the audit log")?;
         let (end, ended) = oneshot::channel();
@@ -98,7 +101,7 @@ impl Daemon {
         });
         let served = served.context("starting the thread of the HTTP front")?;
         let places = places.clone();
-        Ok(Self { places, runtime, store, catalog, cloud, nbd, http, nbd_tcp, end, served })
+        Ok(Self { places, runtime, store, catalog, cloud, nbd, http, nbd_tcp, tls, end, served })
     }
 
     /// Where it serves HTTP.
@@ -119,9 +122,24 @@ impl Daemon {
         json!({
             "event": "ready",
             "http": self.http.to_string(),
+            "tls": self.tls.is_some(),
             "nbd": nbd,
             "store": self.places.store(),
         })
+    }
+
+    /// Whether it serves HTTPS.
+    pub(crate) fn has_tls(&self) -> bool {
+        self.tls.is_some()
+    }
+
+    /// Reads the certificate anew, for connections from now on. One that cannot be used changes nothing.
+    pub(crate) fn reload_tls(&self) {
+        match self.tls.as_ref().map(Tls::reload) {
+            Some(Ok(())) => tracing::info!("the certificate was read anew"),
+            Some(Err(error)) => tracing::error!(%error, "the old certificate stays"),
+            None => {}
+        }
     }
 
     /// Ends in order: requests under way are answered, exports close, everything written is flushed.
@@ -151,6 +169,14 @@ impl Daemon {
             )),
         }
     }
+}
+
+fn load_tls(places: &Places) -> Result<Tls, Failure> {
+    Tls::load(&places.tls_certificate(), &places.tls_key()).map_err(|error| {
+        let next =
+            format!("`reinit --store {} tls init` makes a certificate", places.store().display());
+        Failure::local("TlsUnavailable", format!("{error}; {next}"))
+    })
 }
 
 fn listen_http(

@@ -22,7 +22,7 @@ use crate::{
     args::{Cli, Command},
     commands::{
         account, audit, demo, disk, fsck, image, init, instance, key, manual, reset, scrub, serve,
-        snapshot,
+        snapshot, tls,
     },
     control::Control,
     exit_code::Exit,
@@ -71,6 +71,7 @@ fn run(cli: &Cli) -> Result<Report, Failure> {
         Command::Snapshot(command) => snapshot::run(&control()?, command),
         Command::Instance(command) => instance::run(&control()?, command),
         Command::Reset(args) => reset::run(&control()?, common, args),
+        Command::Tls(command) => tls::run(&places()?, command),
         Command::Audit(args) => audit::run(&places()?, common, args),
         Command::Scrub(args) => scrub::run(&places()?, common, args),
     }

@@ -82,6 +82,26 @@ impl Places {
         self.store.join("audit.jsonl")
     }
 
+    pub(crate) fn tls(&self) -> PathBuf {
+        self.store.join("tls")
+    }
+
+    pub(crate) fn tls_certificate(&self) -> PathBuf {
+        self.tls().join("server.pem")
+    }
+
+    pub(crate) fn tls_key(&self) -> PathBuf {
+        self.tls().join("server.key")
+    }
+
+    pub(crate) fn tls_authority(&self) -> PathBuf {
+        self.tls().join("ca.pem")
+    }
+
+    pub(crate) fn tls_authority_key(&self) -> PathBuf {
+        self.tls().join("ca.key")
+    }
+
     pub(crate) fn run(&self) -> PathBuf {
         self.store.join("run")
     }

@@ -24,6 +24,7 @@ use crate::{
     probes,
     refusal::Refusal,
     throttle::Throttle,
+    tls::Tls,
 };
 
 /// What a front is made of.
@@ -38,6 +39,8 @@ pub struct OpenFront {
     pub nonce_directory: Option<PathBuf>,
     /// Where changes and refusals are told; none = nowhere.
     pub audit: Option<AuditPlace>,
+    /// What the public door is served with; none = plain HTTP.
+    pub tls: Option<Tls>,
 }
 
 /// The ECS protocol in front of a cloud. Cheap to clone; every clone is the same.
@@ -54,6 +57,7 @@ struct Inner {
     throttle: Throttle,
     metering: Metering,
     audit: Option<Audit>,
+    tls: Option<Tls>,
     /// One permit is one call into the cloud.
     calls: Arc<Semaphore>,
 }
@@ -78,6 +82,7 @@ impl Front {
         let metering = Metering::new();
         let log = parts.audit.map(|place| AuditLog::open(place, metering.clone())).transpose()?;
         let inner = Inner {
+            tls: parts.tls,
             audit: log.map(|log| Audit::new(log, metering.clone())),
             throttle: Throttle::new(parts.limits.per_key),
             calls: Arc::new(Semaphore::new(parts.limits.calls)),
@@ -168,6 +173,10 @@ impl Front {
         &self.inner.metering
     }
 
+    pub(crate) fn tls(&self) -> Option<&Tls> {
+        self.inner.tls.as_ref()
+    }
+
     pub(crate) fn audit(&self) -> Option<&Audit> {
         self.inner.audit.as_ref()
     }
@@ -206,7 +215,15 @@ mod tests {
             clock: Arc::new(SystemClock),
         });
         let (cloud, clock) = (cloud.unwrap(), Arc::new(SystemClock));
-        Front::open(OpenFront { cloud, clock, limits, nonce_directory: None, audit: None }).unwrap()
+        Front::open(OpenFront {
+            cloud,
+            clock,
+            limits,
+            nonce_directory: None,
+            audit: None,
+            tls: None,
+        })
+        .unwrap()
     }
 
     #[tokio::test]

@@ -36,9 +36,11 @@ mod server;
 mod signature;
 mod status;
 mod throttle;
+mod tls;
 mod tree;
 
 pub use audit_log::AuditPlace;
 pub use front::{Front, OpenFront};
 pub use limits::{Limits, PerKey};
 pub use server::serve;
+pub use tls::Tls;

@@ -64,6 +64,11 @@ impl Metering {
         self.count("reinit_audit_left_out_total");
     }
 
+    /// A client did not get through the handshake of TLS.
+    pub(crate) fn handshake_failed(&self) {
+        self.count("reinit_tls_handshakes_failed_total");
+    }
+
     fn count(&self, name: &'static str) {
         with_local_recorder(self.recorder.as_ref(), || counter!(name).increment(1));
     }
@@ -112,6 +117,10 @@ fn describe() {
     metrics::describe_counter!(
         "reinit_audit_left_out_total",
         "Refused calls of strangers beyond their share of the audit log."
+    );
+    metrics::describe_counter!(
+        "reinit_tls_handshakes_failed_total",
+        "TLS handshakes that failed or took too long."
     );
     metrics::describe_counter!("reinit_http_connections_total", "Connections accepted.");
 }

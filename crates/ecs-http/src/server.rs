@@ -36,6 +36,7 @@ use crate::{
     front::{Door, Front, Peer},
     limits::{self, Limits},
     metering,
+    tls::Tls,
 };
 
 /// After a failed accept: long enough for a descriptor to come free.
@@ -132,6 +133,8 @@ struct Acceptor {
     front: Front,
     router: Router,
     http: http1::Builder,
+    /// The control socket has none: who opens it is on this machine.
+    tls: Option<Tls>,
     /// One permit is one connection.
     free: Arc<Semaphore>,
     most: u32,
@@ -145,6 +148,7 @@ impl Acceptor {
             front: front.clone(),
             router: front.router(door),
             http: http(front.limits()),
+            tls: front.tls().filter(|_| door == Door::Public).cloned(),
             free: Arc::new(Semaphore::new(most.try_into().expect("a million fits"))),
             most,
             stage: stage.clone(),
@@ -175,37 +179,82 @@ impl Acceptor {
     {
         self.front.metering().connected();
         let io = DeadlineIo::new(stream, self.front.limits().write_within);
-        let inner = TowerToHyperService::new(self.router.clone());
-        let service = service_fn(move |mut request: Request<Incoming>| {
-            request.extensions_mut().insert(peer.clone());
-            inner.call(request)
-        });
-        let connection = self.http.serve_connection(TokioIo::new(io), service);
-        let mut stage = self.stage.clone();
-        tokio::spawn(async move {
-            let _permit = permit;
-            let mut connection = std::pin::pin!(connection);
-            let ended = tokio::select! {
-                ended = connection.as_mut() => ended,
-                () = reached(&mut stage, Stage::Draining) => {
-                    connection.as_mut().graceful_shutdown();
-                    tokio::select! {
-                        ended = connection => ended,
-                        () = reached(&mut stage, Stage::Over) => Ok(()),
-                    }
-                }
-            };
-            // What a client does wrong on the wire is its own affair, and happens all the time.
-            if let Err(error) = ended {
-                tracing::debug!(%error, "a connection ended early");
+        let connection = Connection {
+            http: self.http.clone(),
+            router: self.router.clone(),
+            peer,
+            stage: self.stage.clone(),
+            _permit: permit,
+        };
+        match self.tls.clone() {
+            None => drop(tokio::spawn(connection.serve(io))),
+            Some(tls) => {
+                let front = self.front.clone();
+                tokio::spawn(async move { connection.shake_hands(&front, &tls, io).await });
             }
-        });
+        }
     }
 
     /// No connection is left.
     async fn drained(&self) {
         // Fails only if the semaphore were closed, which it never is.
         drop(self.free.acquire_many(self.most).await);
+    }
+}
+
+/// One connection, from its acceptance to its end.
+struct Connection {
+    http: http1::Builder,
+    router: Router,
+    peer: Peer,
+    stage: watch::Receiver<Stage>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Connection {
+    /// TLS first, then HTTP. A handshake under way at the end is given up: nothing was asked yet.
+    async fn shake_hands<S>(mut self, front: &Front, tls: &Tls, io: S)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let shaken = tokio::select! {
+            shaken = tls.accept(io, front.limits().head_within) => shaken,
+            () = reached(&mut self.stage, Stage::Draining) => return,
+        };
+        match shaken {
+            Ok(stream) => self.serve(stream).await,
+            Err(error) => {
+                front.metering().handshake_failed();
+                tracing::debug!(%error, "a TLS handshake failed");
+            }
+        }
+    }
+
+    async fn serve<S>(self, io: S)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let Self { http, router, peer, mut stage, _permit } = self;
+        let inner = TowerToHyperService::new(router);
+        let service = service_fn(move |mut request: Request<Incoming>| {
+            request.extensions_mut().insert(peer.clone());
+            inner.call(request)
+        });
+        let mut connection = std::pin::pin!(http.serve_connection(TokioIo::new(io), service));
+        let ended = tokio::select! {
+            ended = connection.as_mut() => ended,
+            () = reached(&mut stage, Stage::Draining) => {
+                connection.as_mut().graceful_shutdown();
+                tokio::select! {
+                    ended = connection => ended,
+                    () = reached(&mut stage, Stage::Over) => Ok(()),
+                }
+            }
+        };
+        // What a client does wrong on the wire is its own affair, and happens all the time.
+        if let Err(error) = ended {
+            tracing::debug!(%error, "a connection ended early");
+        }
     }
 }
 

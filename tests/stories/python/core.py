@@ -22,7 +22,7 @@ REGION = "cn-hangzhou"
 
 
 def ask(client, request, **parameters):
-    request.set_protocol_type("http")
+    request.set_protocol_type("https" if "TLS_CA" in os.environ else "http")
     for name, value in parameters.items():
         getattr(request, f"set_{name}")(value)
     return json.loads(client.do_action_with_exception(request))
@@ -108,6 +108,7 @@ def main():
         client = AcsClient(region_id=REGION, port=int(port), credential=credential)
     else:
         client = AcsClient(key, secret, REGION, port=int(port))
+    client.set_verify(os.environ.get("TLS_CA"))
     client.add_endpoint(REGION, "Ecs", host)
     print(json.dumps(VERBS[verb](client, *arguments)))
 

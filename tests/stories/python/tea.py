@@ -92,7 +92,8 @@ def main():
             access_key_secret=secret,
             region_id=REGION,
             endpoint=address,
-            protocol="HTTP",
+            protocol="HTTPS" if "TLS_CA" in os.environ else "HTTP",
+            ca=os.environ.get("TLS_CA"),
             security_token=os.environ.get("SECURITY_TOKEN"),
         )
     )

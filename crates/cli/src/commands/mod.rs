@@ -14,3 +14,4 @@ pub(crate) mod reset;
 pub(crate) mod scrub;
 pub(crate) mod serve;
 pub(crate) mod snapshot;
+pub(crate) mod tls;

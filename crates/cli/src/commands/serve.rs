@@ -1,7 +1,7 @@
 //! `serve`: the daemon, from its start to its orderly end.
 //!
 //! What must always hold: one JSON line on standard output when everything is ready, and nothing else there; the first
-//! SIGTERM or SIGINT ends it in order, a second one at once.
+//! SIGTERM or SIGINT ends it in order, a second one at once. With TLS, SIGHUP reads the certificate anew.
 
 use std::{io, process};
 
@@ -36,32 +36,55 @@ pub(crate) fn log(default: &str) {
     let _ = subscriber.with_ansi(false).try_init();
 }
 
-/// What asks the daemon to end.
+/// What a signal asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Asked {
+    ToEnd,
+    ToReadAnew,
+}
+
+/// What asks the daemon to end, or to read its certificate anew.
 struct Signals {
     term: Signal,
     int: Signal,
+    /// Without TLS there is nothing to read anew, and a closed terminal ends the daemon as it ends any program.
+    hup: Option<Signal>,
 }
 
 impl Signals {
     fn watch(daemon: &Daemon) -> Result<Self, Failure> {
         let _inside = daemon.runtime().enter();
         let watch = |kind: SignalKind| signal(kind).context("watching for signals");
-        Ok(Self { term: watch(SignalKind::terminate())?, int: watch(SignalKind::interrupt())? })
+        let hup = daemon.has_tls().then(|| watch(SignalKind::hangup())).transpose()?;
+        Ok(Self {
+            term: watch(SignalKind::terminate())?,
+            int: watch(SignalKind::interrupt())?,
+            hup,
+        })
     }
 
     fn wait_for_end(mut self, daemon: &Daemon) {
-        daemon.runtime().block_on(self.next());
+        while daemon.runtime().block_on(self.next()) == Asked::ToReadAnew {
+            daemon.reload_tls();
+        }
         daemon.runtime().spawn(async move {
-            self.next().await;
+            while self.next().await != Asked::ToEnd {}
             // Asked twice: what was answered is durable already, the rest may go.
             process::exit(1);
         });
     }
 
-    async fn next(&mut self) {
+    async fn next(&mut self) -> Asked {
+        let hup = async {
+            match &mut self.hup {
+                Some(hup) => drop(hup.recv().await),
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
-            _ = self.term.recv() => {}
-            _ = self.int.recv() => {}
+            _ = self.term.recv() => Asked::ToEnd,
+            _ = self.int.recv() => Asked::ToEnd,
+            () = hup => Asked::ToReadAnew,
         }
     }
 }

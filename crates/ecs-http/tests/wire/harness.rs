@@ -71,6 +71,7 @@ impl Service {
                 file_bytes: 1 << 20,
                 files_kept: 2,
             }),
+            tls: None,
         })
         .unwrap();
         let socket = directory.path().join("control.sock");
