@@ -139,7 +139,7 @@ fn verb(creating: bool) -> &'static str {
 
 fn bring_to_life(shared: &Shared, slot: Slot, record: DiskRecord) -> Result<(), StoreError> {
     shared.ledger.commit(&[(slot, SlotState::Live(record.clone()))])?;
-    let (base, head) = (shared.pin_base(record.base)?, shared.pin_base(record.head)?);
+    let (base, head) = (shared.pin_base(record.base)?, shared.watch_head(record.head)?);
     let id = record.disk.clone();
     shared.disks.write().insert(id, Arc::new(Disk::new(slot, record, base, head)));
     Ok(())

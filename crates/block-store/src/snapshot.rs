@@ -187,6 +187,9 @@ fn seal(
     let refused = |reason: String| StoreError::Refused { disk: disk.id.clone(), reason };
     disk.flush(shared, state).map_err(|error| refused(error.to_string()))?;
     let (layer, geometry) = (head.layer(), state.record.geometry);
+    // From the moment its header says sealed it is a layer that nothing names. Where sealing fails
+    // it still is the disk's head, so it is let go of without a look.
+    let _watch = shared.watch_head(Some(layer))?;
     let sealed = seal_files(&head, state, label).and_then(|()| {
         debug_assert_eq!(head.header().geometry, geometry);
         shared.open_base(Some(layer))

@@ -302,7 +302,7 @@ impl Shared {
                     continue;
                 }
             };
-            let (base, head) = (self.pin_base(record.base)?, self.pin_base(record.head)?);
+            let (base, head) = (self.pin_base(record.base)?, self.watch_head(record.head)?);
             let id = record.disk.clone();
             let disk = Arc::new(Disk::new(slot, record, base, head));
             if is_closed {
@@ -354,6 +354,12 @@ impl Shared {
     /// Keeps a base alive.
     pub(crate) fn pin_base(&self, base: Option<LayerId>) -> Result<Option<Pin>, StoreError> {
         base.map(|layer| self.names.pin(layer)).transpose()
+    }
+
+    /// Keeps a head alive that may turn out to be a layer. It is let go of when the disk is opened:
+    /// nobody is to look then whether it can be removed, for it is still the disk's.
+    pub(crate) fn watch_head(&self, head: Option<LayerId>) -> Result<Option<Pin>, StoreError> {
+        head.map(|layer| self.names.watch(layer)).transpose()
     }
 
     /// Opens a base with all it stands on.

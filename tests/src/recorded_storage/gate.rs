@@ -16,6 +16,7 @@ pub struct Gate {
 struct State {
     closed: bool,
     waiting: usize,
+    may_pass: usize,
 }
 
 impl Gate {
@@ -30,6 +31,15 @@ impl Gate {
         drop(reached.expect("nobody panics at the gate"));
     }
 
+    /// Lets one on who stands there, and keeps the gate closed.
+    pub fn let_one_on(&self) {
+        let mut state = self.state();
+        state.may_pass += 1;
+        self.changed.notify_all();
+        let gone = self.changed.wait_while(state, |state| state.may_pass > 0);
+        drop(gone.expect("nobody panics at the gate"));
+    }
+
     /// Lets everybody on.
     pub fn open(&self) {
         self.state().closed = false;
@@ -41,8 +51,11 @@ impl Gate {
         let mut state = self.state();
         state.waiting += 1;
         self.changed.notify_all();
-        let passed = self.changed.wait_while(state, |state| state.closed);
-        passed.expect("nobody panics at the gate").waiting -= 1;
+        let passed = self.changed.wait_while(state, |state| state.closed && state.may_pass == 0);
+        let mut state = passed.expect("nobody panics at the gate");
+        state.waiting -= 1;
+        state.may_pass = state.may_pass.saturating_sub(1);
+        self.changed.notify_all();
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
