@@ -11,7 +11,7 @@ what it refuses. It needs no catalog. Hashes and roots are left alone: there is 
 import fcntl, os, struct, sys
 
 BLOCK, CLUSTER, SECTOR, PAGE = 4096, 65536, 512, 4096
-FREE, CREATING, LIVE, DELETING = 1, 2, 3, 4
+FREE, CREATING, LIVE, DELETING, CLOSED = 1, 2, 3, 4, 5
 NONE, LONGEST_CHAIN, SIZES = bytes(16), 1024, range(SECTOR, (1 << 48) + 1, SECTOR)
 
 TABLE = list(range(256))
@@ -39,7 +39,7 @@ def record(sector, slot, page):
     if magic != b"RLGR" or not fits(sector, 508):
         return None
     need(version == 1, f"the ledger: a record has version {version}, only 1 is known")
-    if own != slot or not FREE <= state <= DELETING or sequence == 0 or sequence % 2 == page:
+    if own != slot or not FREE <= state <= CLOSED or sequence == 0 or sequence % 2 == page:
         return None
     if state != FREE and (epoch & 0xFFFFFFFF == 0 or size not in SIZES or reset > 1):
         return None
@@ -73,6 +73,7 @@ def find_disk(store, disk):
             need(counts or name != disk, f"the disk {disk}: slot {slot} of the ledger is damaged")
             lost += not counts and not name
             if name == disk:
+                need(counts["state"] != CLOSED, f"the disk {disk} was rebuilt and is closed")
                 (live if counts["state"] == LIVE else half).append(counts)
     need(live or not half, f"the disk {disk} is half made or half deleted: the catalog decides")
     need(live, f"the ledger names no disk {disk}, and {lost} of its slots are damaged")

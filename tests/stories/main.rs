@@ -18,6 +18,7 @@ mod mistakes;
 mod official_sdks;
 mod operators;
 mod origins;
+mod rebuild;
 mod refusals;
 mod restarts;
 mod scrub;

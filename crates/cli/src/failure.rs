@@ -70,6 +70,9 @@ fn next_step(code: &str) -> Option<&'static str> {
             "With --force it goes all the same, and what was made from it can no longer be reset."
         }
         "InsufficientStorage" => "Delete or trim something; resets and deletes still work.",
+        "InternalError" => {
+            "The daemon's log has the cause; `reinit disk show` tells why a disk is refused."
+        }
         _ => return None,
     })
 }

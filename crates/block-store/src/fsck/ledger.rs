@@ -23,7 +23,10 @@ pub(crate) fn look(storage: &dyn Storage, findings: &mut Findings) -> Option<Con
     let inspected = match ledger::inspect(storage) {
         Ok(inspected) => inspected,
         Err(error) => {
-            let message = format!("{}: no disk can be served; {RESTORE}", told(&error));
+            let message = format!(
+                "{}: no disk can be served; {RESTORE}, or make it anew with fsck --rebuild",
+                told(&error)
+            );
             findings.failure(FindingKind::LedgerUnreadable, "the ledger", &error, message);
             return None;
         }

@@ -1,7 +1,7 @@
 //! DescribeDisks, and what `reinit disk show` prints.
 
-use block_device::ByteLength;
-use block_store::{ContentRoot, LayerId, ResetReceipt};
+use block_device::{ByteLength, DiskId};
+use block_store::{ContentRoot, DiskSpace, LayerId, ResetReceipt, StoreError};
 use catalog::record::{Disk, Origin, Snapshot};
 
 use super::{AttachmentView, DescribeDisks, DiskDetail, DiskView, LastReset, create::is_running};
@@ -42,11 +42,26 @@ impl Cloud {
         drop(world);
         let name = disk_name(id)?;
         let info = self.inner.store.disk(&name)?;
-        let written_since_reset = self.inner.store.written_since_reset(&name)?;
+        let (written_since_reset, space, reason) = self.measured(&name)?;
         let last_reset = info.last_reset.map(|receipt| self.last_reset(id, info.size, &receipt));
-        let space = self.inner.store.measure(&name)?;
-        let (epoch, refusal) = (info.epoch.get(), info.refusal);
+        let (epoch, refusal) = (info.epoch.get(), info.refusal.or(reason));
         Ok(DiskDetail { view, epoch, written_since_reset, space, last_reset, refusal, exported })
+    }
+
+    /// What was written and what it takes; of a disk that is refused there is only the reason.
+    fn measured(
+        &self,
+        name: &DiskId,
+    ) -> Result<(ByteLength, DiskSpace, Option<String>), CloudError> {
+        let store = &self.inner.store;
+        let measured = store.written_since_reset(name);
+        match measured.and_then(|written| Ok((written, store.measure(name)?))) {
+            Ok((written, space)) => Ok((written, space, None)),
+            Err(StoreError::Refused { reason, .. }) => {
+                Ok((ByteLength::new(0), DiskSpace::default(), Some(reason)))
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// The ledger's receipt, with the names people know its base by.
