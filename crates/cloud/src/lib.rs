@@ -89,7 +89,7 @@ pub use instance::{
 };
 pub use key::{AccessKey, KeyCreated, KeyState, KeyView};
 pub use paging::{Page, Paging};
-pub use rebuild::{RebuiltCatalog, RebuiltDisk, drop_waiting_resets, rebuild_catalog};
+pub use rebuild::{RebuiltCatalog, RebuiltDisk, rebuild_catalog};
 pub use reinit_disk::{PlannedReset, ReInitDisk, ResetDone};
 pub use reset_disk::ResetDisk;
 pub use scrub::{ScrubStatus, ScrubView};

@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use block_store::{FoundDisk, FoundLayer, LayerId, LayerKind, Root, Survey};
 use catalog::{
-    Batch, Catalog, CatalogError, Records as _,
+    Batch, CatalogError,
     record::{
         Account, ChargeType, Disk, DiskRole, Image, ImageStatus, Import, Origin, Snapshot,
         SnapshotStatus,
@@ -46,6 +46,8 @@ pub struct RebuiltDisk {
     pub account: String,
     /// What it goes back to, as the layers below tell it.
     pub origin: Origin,
+    /// Whether it stays closed until the operator chose.
+    pub is_closed: bool,
     /// What is not known of it, in words.
     pub unknown: Vec<String>,
 }
@@ -82,17 +84,6 @@ pub fn rebuild_catalog(
     }
     rebuilding.tell_what_is_lost();
     rebuilding.finish()
-}
-
-/// Drops what waits for a record of a ledger that is lost: the new one counts anew, and would reach
-/// the number by another record.
-pub fn drop_waiting_resets(catalog: &dyn Catalog) -> Result<(), CloudError> {
-    let waiting = catalog.all::<Disk>()?.into_iter().filter(|disk| disk.pending_reset.is_some());
-    let mut batch = Batch::new();
-    for disk in waiting {
-        batch.put(&Disk { pending_reset: None, ..disk })?;
-    }
-    if batch.is_empty() { Ok(()) } else { Ok(catalog.commit(&batch, &[])?) }
 }
 
 /// The layers whose header names a resource that no other names.
@@ -265,7 +256,13 @@ impl Rebuilding<'_> {
             pending_reset: None,
         };
         self.put(&record)?;
-        self.made.disks.push(RebuiltDisk { id, account, origin, unknown });
+        self.made.disks.push(RebuiltDisk {
+            id,
+            account,
+            origin,
+            is_closed: found.is_closed,
+            unknown,
+        });
         Ok(())
     }
 

@@ -20,7 +20,9 @@ const UNFINISHED_ASIDE: &str = "ledger.old.new";
 /// Bytes copied at a time.
 const STRETCH: u64 = 1 << 20;
 
-/// Makes the ledger, and answers what the lost one is called now.
+/// Makes the ledger, and answers what the lost one is called now. Sequences begin anew: what a
+/// catalog has waiting is a reset, the fourth record of its slot at the least, and the choice that
+/// opens a disk is the third. So the next start finds that it was not reached, and drops it.
 pub(super) fn make(storage: &dyn Storage, survey: &Survey) -> Result<Option<String>, StoreError> {
     let records: Vec<_> = survey.disks.iter().map(record).collect::<Result<_, _>>()?;
     let states: Vec<_> = records.into_iter().map(SlotState::Closed).collect();

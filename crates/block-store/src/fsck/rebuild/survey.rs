@@ -18,6 +18,9 @@ use crate::{
     storage::Storage,
 };
 
+const MAYBE_BEFORE_A_RESET: &str =
+    "it may show its content from before its last reset, with blocks written since then";
+
 /// What is known of a store without its catalog, and perhaps without its ledger.
 #[derive(Clone, Debug, Default)]
 pub struct Survey {
@@ -46,6 +49,8 @@ pub struct FoundDisk {
     pub base: Option<LayerId>,
     /// Its head.
     pub head: Option<LayerId>,
+    /// Whether it stays closed until the operator chose.
+    pub is_closed: bool,
     /// What cannot be known of it, in words.
     pub doubts: Vec<String>,
 }
@@ -155,11 +160,12 @@ impl Survey {
 
     /// The ledger is there and owns all this.
     fn disks_of_ledger(&mut self, contents: &Contents) {
-        let records = contents.slots.iter().filter_map(|(_, state)| match state {
-            SlotState::Live(record) | SlotState::Closed(record) => Some(record),
+        let found = contents.slots.iter().filter_map(|(_, state)| match state {
+            SlotState::Live(record) => Some(FoundDisk::of_record(record, false)),
+            SlotState::Closed(record) => Some(FoundDisk::of_record(record, true)),
             SlotState::Free | SlotState::Creating(_) | SlotState::Deleting(_) => None,
         });
-        self.disks = records.map(FoundDisk::of_record).collect();
+        self.disks = found.collect();
     }
 
     fn disks_of_heads(
@@ -243,22 +249,20 @@ fn chosen(heads: &[Head]) -> Option<&Head> {
 }
 
 impl FoundDisk {
-    fn of_record(record: &DiskRecord) -> Self {
+    fn of_record(record: &DiskRecord, is_closed: bool) -> Self {
         Self {
+            is_closed,
             disk: record.disk.clone(),
             size: ByteLength::new(record.geometry.size()),
             epoch: record.epoch,
             base: record.base,
             head: record.head,
-            doubts: Vec::new(),
+            doubts: if is_closed { vec![MAYBE_BEFORE_A_RESET.into()] } else { Vec::new() },
         }
     }
 
     fn of_head(disk: &DiskId, head: &Head) -> Self {
-        let mut doubts = vec![
-            "it may show its content from before its last reset, with blocks written since then"
-                .to_owned(),
-        ];
+        let mut doubts = vec![MAYBE_BEFORE_A_RESET.to_owned()];
         if head.is_leaving {
             doubts.push("a reset was about to leave its head behind, or had done so".into());
         }
@@ -268,6 +272,7 @@ impl FoundDisk {
             epoch: head.header.epoch,
             base: head.header.parent,
             head: Some(head.header.layer),
+            is_closed: true,
             doubts,
         }
     }
@@ -276,6 +281,7 @@ impl FoundDisk {
         let doubt = "it has no head: it shows its last snapshot, and may have been reset or \
                      resized since then";
         let doubts = vec![doubt.to_owned()];
-        Self { disk: disk.clone(), size, epoch: Epoch::FIRST, base: Some(base), head: None, doubts }
+        let (epoch, base) = (Epoch::FIRST, Some(base));
+        Self { disk: disk.clone(), size, epoch, base, head: None, is_closed: true, doubts }
     }
 }

@@ -181,7 +181,7 @@ fn copy_plain(from: &Path, to: &Path) -> Result<(), CopyError> {
     Ok(())
 }
 
-fn names(catalog: &SledCatalog) -> anyhow::Result<CatalogNames> {
+pub(super) fn names(catalog: &SledCatalog) -> anyhow::Result<CatalogNames> {
     let mut names = CatalogNames {
         may_be_older: catalog.get::<Import>(Import::ID)?.is_some(),
         ..CatalogNames::default()

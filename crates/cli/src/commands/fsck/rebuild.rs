@@ -18,8 +18,9 @@ use ::catalog::{Catalog as _, Records as _, SledCatalog, record};
 use anyhow::Context as _;
 use block_device::DiskId;
 use block_store::{Accepted, Rebuild, Storage, StoreError, Survey};
-use cloud::{Clock as _, Cloud, RebuiltDisk, Settings, SystemClock};
+use cloud::{Clock as _, Cloud, Origin, RebuiltDisk, Settings, SystemClock};
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
 use super::{catalog, refusal};
 use crate::{args::ServeArgs, config::Config, failure::Failure, output::Report, places::Places};
@@ -45,7 +46,13 @@ pub(super) fn run(storage: &Arc<dyn Storage>, places: &Places) -> Result<Report,
         let message = known.told.map(|told| told.message).unwrap_or_default();
         return Err(Failure::local("CatalogUnavailable", format!("the catalog: {message}")));
     }
-    let survey = rebuild.survey(known.names.as_ref()).map_err(failed)?;
+    let export = if known.is_lost { usable_export(&places.catalog_export())? } else { None };
+    let names = match &export {
+        // What it names is needed like what the catalog names.
+        Some((export, _)) => Some(catalog::names(export).context("reading the export")?),
+        None => known.names,
+    };
+    let survey = rebuild.survey(names.as_ref()).map_err(failed)?;
     let ledger = if rebuild.has_lost_ledger().map_err(failed)? {
         let aside = rebuild.make_ledger(&survey);
         Part::Rebuilt(
@@ -54,44 +61,30 @@ pub(super) fn run(storage: &Arc<dyn Storage>, places: &Places) -> Result<Report,
     } else {
         Part::Whole
     };
-    let is_new_ledger = matches!(ledger, Part::Rebuilt(_));
-    let mut told = Told::of(&survey, is_new_ledger);
-    let part = match &known.open {
-        Some(_) => {
-            if is_new_ledger {
-                drop_waiting_resets(places)?;
-            }
-            Part::Whole
-        }
-        None if is_usable(&places.catalog_export())? => Part::FromExport,
-        None => rebuild_catalog(places, &survey, &mut told)?,
+    let mut told = Told::of(&survey);
+    let part = match (&known.open, &export) {
+        (Some(_), _) => Part::Whole,
+        (None, Some(_)) => Part::FromExport,
+        (None, None) => rebuild_catalog(places, &survey, &mut told)?,
     };
-    if let Some((open, _)) = &known.open {
+    if let Some((open, _)) = known.open.as_ref().or(export.as_ref()) {
         told.missing_disks(open, &survey)?;
     }
     Ok(told.report(&ledger, &part, places))
 }
 
-/// A rebuilt ledger counts its records anew, so that none of them is the one that a reset of before waited for.
-fn drop_waiting_resets(places: &Places) -> Result<(), Failure> {
-    let (catalog, _) = SledCatalog::open(&places.catalog()).context("opening the catalog")?;
-    cloud::drop_waiting_resets(&catalog)
-        .context("dropping resets that waited for the lost ledger")?;
-    Ok(())
-}
-
-/// Whether a catalog can be made of the export.
-fn is_usable(export: &Path) -> Result<bool, Failure> {
+/// What the export holds, if a catalog can be made of it.
+fn usable_export(export: &Path) -> Result<Option<(SledCatalog, TempDir)>, Failure> {
     let file = match File::open(export) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         other => other.with_context(|| format!("opening {}", export.display()))?,
     };
     let scratch = tempfile::tempdir().context("making a directory to try the export in")?;
-    let tried =
-        SledCatalog::create(&scratch.path().join("catalog")).context("trying the export")?;
+    let tried = SledCatalog::create(&scratch.path().join("catalog"));
+    let tried = tried.context("trying the export")?;
     match tried.import(&mut BufReader::new(file)) {
-        Ok(_) => Ok(true),
-        Err(::catalog::CatalogError::BadExport { .. }) => Ok(false),
+        Ok(_) => Ok(Some((tried, scratch))),
+        Err(::catalog::CatalogError::BadExport { .. }) => Ok(None),
         Err(error) => Err(anyhow::Error::new(error).context("trying the export").into()),
     }
 }
@@ -127,32 +120,27 @@ struct Told {
     snapshots: Vec<String>,
     images: Vec<String>,
     missing: Vec<String>,
-    are_closed: bool,
 }
 
 impl Told {
-    fn of(survey: &Survey, are_closed: bool) -> Self {
-        let disks = survey.disks.iter().map(|found| {
-            json!({ "DiskId": found.disk.to_string(), "Unknown": if are_closed { found.doubts.clone() } else { Vec::new() } })
+    /// Of the disks only those that wait for a choice: the others are as they were.
+    fn of(survey: &Survey) -> Self {
+        let closed = survey.disks.iter().filter(|found| found.is_closed);
+        let disks = closed.map(|found| {
+            json!({ "DiskId": found.disk.to_string(), "Closed": true, "Unknown": found.doubts })
         });
         let lost = survey.lost.iter().map(|lost| {
             let who: Vec<_> = lost.affects.iter().map(String::as_str).collect();
             format!("layer {}: {}; it takes down {}", lost.layer, lost.reason, who.join(", "))
         });
-        let disks = if are_closed { disks.collect() } else { Vec::new() };
-        Self {
-            disks,
-            snapshots: Vec::new(),
-            images: Vec::new(),
-            missing: lost.collect(),
-            are_closed,
-        }
+        let (disks, missing) = (disks.collect(), lost.collect());
+        Self { disks, snapshots: Vec::new(), images: Vec::new(), missing }
     }
 
     fn take_catalog(&mut self, made: cloud::RebuiltCatalog) {
         let document = |disk: &RebuiltDisk| {
             json!({
-                "DiskId": disk.id, "AccountName": disk.account, "Origin": format!("{:?}", disk.origin), "Unknown": disk.unknown,
+                "DiskId": disk.id, "AccountName": disk.account, "Origin": origin(&disk.origin), "Closed": disk.is_closed, "Unknown": disk.unknown,
             })
         };
         self.disks = made.disks.iter().map(document).collect();
@@ -181,7 +169,7 @@ impl Told {
                 .filter_map(Value::as_str)
                 .collect();
             lines.push(format!("disk {id}: not known: {}", unknown.join("; ")));
-            if self.are_closed {
+            if disk["Closed"] == true {
                 let store = places.store().display();
                 lines.push(format!("  closed until you choose: reinit --store {store} fsck --accept {id} (as it was found), or with --reset (its origin)"));
             }
@@ -196,10 +184,18 @@ impl Told {
         let document = json!({
             "Ledger": word(ledger), "LedgerKeptAs": kept(ledger),
             "Catalog": word(catalog), "CatalogKeptAs": kept(catalog),
-            "DisksClosed": self.are_closed, "Disks": self.disks,
+            "Disks": self.disks,
             "Snapshots": self.snapshots, "Images": self.images, "Missing": self.missing,
         });
         Report::done(document, ids, lines.join("\n"))
+    }
+}
+
+fn origin(origin: &Origin) -> String {
+    match origin {
+        Origin::Empty => "empty".into(),
+        Origin::Image { id } => format!("image:{id}"),
+        Origin::Snapshot { id } => format!("snapshot:{id}"),
     }
 }
 
