@@ -33,6 +33,10 @@ impl Catalog for Bytes<'_> {
         unreachable!("nothing is exported")
     }
 
+    fn save_export(&self) -> Result<u64, CatalogError> {
+        unreachable!("nothing is exported")
+    }
+
     fn import(&self, _: &mut dyn BufRead) -> Result<u64, CatalogError> {
         unreachable!("nothing is imported")
     }

@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test, helpers included")]
 
 mod audit;
+mod backups;
 mod bad_starts;
 mod crashes;
 mod demo;

@@ -4,7 +4,7 @@
 //! to be deleted carries its mark before the catalog forgets it.
 //! Left to others: who names it (`cloud`), removing its files (`worker`).
 
-use std::{io, sync::Arc};
+use std::{collections::BTreeSet, io, sync::Arc};
 
 use block_device::{
     BlockDevice, ByteLength, ByteOffset, ByteRange, DeviceError, Durability, Extent, ZeroMode,
@@ -40,7 +40,38 @@ pub struct LayerInfo {
     pub label: LayerLabel,
 }
 
+/// Layers with all that they stand on.
+#[derive(Clone, Debug, Default)]
+pub struct LayerFamily {
+    /// Those that are there.
+    pub whole: BTreeSet<LayerId>,
+    /// Those that are needed, and are gone or cannot be read.
+    pub lost: BTreeSet<LayerId>,
+}
+
 impl Store {
+    /// These sealed layers and all that they stand on: what a copy of them must hold.
+    pub fn family(&self, layers: impl IntoIterator<Item = LayerId>) -> LayerFamily {
+        let mut found = LayerFamily::default();
+        let mut waiting: Vec<_> = layers.into_iter().collect();
+        while let Some(layer) = waiting.pop() {
+            if found.whole.contains(&layer) || found.lost.contains(&layer) {
+                continue;
+            }
+            match self.layer(layer) {
+                Ok(info) => {
+                    found.whole.insert(layer);
+                    waiting.extend(info.parent);
+                }
+                Err(error) => {
+                    tracing::error!(%layer, %error, "a layer cannot be opened");
+                    found.lost.insert(layer);
+                }
+            }
+        }
+        found
+    }
+
     /// What a sealed layer is.
     pub fn layer(&self, layer: LayerId) -> Result<LayerInfo, StoreError> {
         let storage = &*self.shared().storage;

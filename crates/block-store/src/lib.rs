@@ -103,7 +103,7 @@ pub use image::{
     BackingPolicy, ImageError, ImageFormat, ImageSource, UnknownFormat, export_qcow2, export_raw,
 };
 pub use import::StagedLayer;
-pub use layer::{LayerInfo, LayerReader, StagedLayerDelete};
+pub use layer::{LayerFamily, LayerInfo, LayerReader, StagedLayerDelete};
 pub use lifecycle::{StagedDelete, StagedDisk};
 pub use progress::Progress;
 pub use reclaim::{ReclaimPace, Reclaimed};

@@ -71,6 +71,9 @@ pub trait Catalog: Send + Sync {
     /// Writes everything as JSON lines, as of one moment; how many records there were.
     fn export(&self, out: &mut dyn Write) -> Result<u64, CatalogError>;
 
+    /// Renews the export that recovery falls back to; how many records there were.
+    fn save_export(&self) -> Result<u64, CatalogError>;
+
     /// Fills an empty catalog from an export, wholly or not at all, and marks it with
     /// [`record::Import`]; how many records came in.
     fn import(&self, from: &mut dyn BufRead) -> Result<u64, CatalogError>;

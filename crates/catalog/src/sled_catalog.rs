@@ -108,6 +108,10 @@ impl Catalog for SledCatalog {
         export::write(&self.scan("")?, out)
     }
 
+    fn save_export(&self) -> Result<u64, CatalogError> {
+        Self::save_export(self)
+    }
+
     fn import(&self, from: &mut dyn BufRead) -> Result<u64, CatalogError> {
         let (pairs, records) = export::read_marked(from)?;
         self.writer.fill(pairs)?;

@@ -82,6 +82,11 @@ pub(crate) enum Command {
     /// Check the structure of a store that no daemon serves; changes nothing unless asked to. Exit 1 when damage is found
     #[command(after_help = FSCK_HELP)]
     Fsck(FsckArgs),
+    /// Renew the export of the catalog and name the layers to copy beside it
+    #[command(
+        after_help = "Example:\n  reinit backup -q\n\nCopies nothing itself: docs/operations.md has the whole procedure, and the way back."
+    )]
+    Backup,
     /// Access keys of the HTTP API
     #[command(subcommand, after_help = "Example:\n  reinit key create --account lab --role reset")]
     Key(KeyCommand),

@@ -21,8 +21,8 @@ use clap::Parser as _;
 use crate::{
     args::{Cli, Command},
     commands::{
-        account, audit, demo, disk, fsck, image, init, instance, key, manual, reset, scrub, serve,
-        snapshot, tls,
+        account, audit, backup, demo, disk, fsck, image, init, instance, key, manual, reset, scrub,
+        serve, snapshot, tls,
     },
     control::Control,
     exit_code::Exit,
@@ -64,6 +64,10 @@ fn run(cli: &Cli) -> Result<Report, Failure> {
         Command::Serve(args) => serve::run(&places()?, args),
         Command::Completions { shell } => Ok(manual::completions(*shell)),
         Command::Man { dir } => manual::pages(dir.as_deref()),
+        Command::Backup => {
+            let places = places()?;
+            backup::run(&places, &Control::of(&places)?)
+        }
         Command::Key(command) => key::run(&control()?, command),
         Command::Account(command) => account::run(&control()?, command),
         Command::Image(command) => image::run(&control()?, common, command),

@@ -24,9 +24,10 @@
 //! | tags | `tag_resources`, `untag_resources`, `list_tags` |
 //! | tasks | `describe_tasks`, `describe_task`, `cancel_task` |
 //! | keys, accounts | `access_key` (for the signature), `create_key`, `create_session`, `keys`, `disable_key`, `delete_key`, `accounts`, `account`, `set_account` |
-//! | operator | `lock_instance`, `unlock_instance`, `usage`, `start_scrub`, `scrub`, `cancel_scrub`, `close` |
+//! | operator | `lock_instance`, `unlock_instance`, `usage`, `start_scrub`, `scrub`, `cancel_scrub`, `begin_backup`, `close` |
 
 mod account;
+mod backup;
 mod bucket;
 mod caller;
 mod claim;

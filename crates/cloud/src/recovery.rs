@@ -213,7 +213,7 @@ fn resume_snapshots(cloud: &Cloud) {
 
 impl World {
     /// The layers that records name.
-    fn layers(&self) -> impl Iterator<Item = LayerId> {
+    pub(crate) fn layers(&self) -> impl Iterator<Item = LayerId> {
         let images = self.images.values().filter_map(|image| image.layer);
         let snapshots = self.snapshots.values().filter_map(|snapshot| snapshot.layer);
         images.chain(snapshots).map(layer_name)

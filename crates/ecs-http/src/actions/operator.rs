@@ -28,6 +28,9 @@
 //!
 //! What must always hold: none of this is there for requests over TCP.
 
+use std::collections::BTreeSet;
+
+use block_store::LayerId;
 use cloud::{AccountView, KeyState, KeyView, Role, SetAccount};
 use jiff::Timestamp;
 
@@ -41,6 +44,7 @@ pub(super) const ACTIONS: &[Action] = &[
     Action::for_operator("DeleteAccessKey", delete_key),
     Action::for_operator("ListAccounts", list_accounts),
     Action::for_operator("SetAccount", set_account),
+    Action::for_operator("BeginBackup", begin_backup),
     Action::for_operator("LockInstance", lock),
     Action::for_operator("UnlockInstance", unlock),
 ];
@@ -128,6 +132,16 @@ fn delete_key(call: &Call<'_>) -> Result<Fields, Refusal> {
     let id = call.parameters.needed("AccessKeyId")?;
     call.ask(|cloud, caller| cloud.delete_key(caller, &id))?;
     Ok(vec![])
+}
+
+fn begin_backup(call: &Call<'_>) -> Result<Fields, Refusal> {
+    let family = call.ask(|cloud, caller| cloud.begin_backup(caller))?;
+    let names = |layers: &BTreeSet<LayerId>| layers.iter().map(LayerId::to_string).collect();
+    let (whole, lost): (Vec<_>, Vec<_>) = (names(&family.whole), names(&family.lost));
+    Ok(vec![
+        ("Layers", Tree::texts("LayerId", whole.iter())),
+        ("LostLayers", Tree::texts("LayerId", lost.iter())),
+    ])
 }
 
 fn list_accounts(call: &Call<'_>) -> Result<Fields, Refusal> {

@@ -28,6 +28,7 @@ fn nothing_of_the_operator_is_there_over_tcp() {
         "StartScrub",
         "ShowScrub",
         "CancelScrub",
+        "BeginBackup",
     ] {
         service.call(&key, action, &[("DiskId.1", "d-1")]).refused("InvalidAction.NotFound", 404);
         assert_ne!(service.operator(action, &[]).status, 404, "{action}");
