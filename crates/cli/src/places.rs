@@ -50,7 +50,6 @@ impl Places {
     /// puts into its own root is nobody's business.
     pub(crate) fn knows(name: &str) -> bool {
         const NAMES: [&str; 17] = [
-            "audit.jsonl",
             "catalog",
             "catalog.copy",
             "catalog.export.jsonl",
@@ -67,11 +66,18 @@ impl Places {
             "run",
             "scrub",
             "scrub.new",
+            "tls",
         ];
         NAMES.contains(&name)
-            || ["catalog.bad-", "catalog.export.jsonl.old-", "ledger.old", "secret.key"]
-                .iter()
-                .any(|own| name.starts_with(own))
+            || [
+                "audit.jsonl",
+                "catalog.bad-",
+                "catalog.export.jsonl.old-",
+                "ledger.old",
+                "secret.key",
+            ]
+            .iter()
+            .any(|own| name.starts_with(own))
     }
 
     pub(crate) fn secret_key(&self) -> PathBuf {

@@ -90,6 +90,10 @@ impl Catalog for Gated {
         self.inner.export(out)
     }
 
+    fn save_export(&self) -> Result<u64, CatalogError> {
+        self.inner.save_export()
+    }
+
     fn import(&self, from: &mut dyn BufRead) -> Result<u64, CatalogError> {
         self.inner.import(from)
     }
