@@ -185,3 +185,42 @@ fn checksum(page: &[u8], layer: LayerId) -> u32 {
 fn damage(layer: LayerId, page: u64, detail: &str) -> StoreError {
     StoreError::damaged(format!("hash page {page} of layer {layer}"), detail)
 }
+
+#[cfg(test)]
+mod tests {
+    use block_device::ByteLength;
+
+    use crate::{Epoch, FileStorage, Storage, geometry::Geometry, header::LayerState, layer_files};
+
+    use super::*;
+
+    #[test]
+    fn entries_written_in_pieces_read_back_one_after_another_and_a_page_out_of_place_is_damage() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = FileStorage::open(directory.path()).unwrap().create("map").unwrap();
+        let header = Header {
+            layer: LayerId::random().unwrap(),
+            parent: None,
+            geometry: Geometry::checked(ByteLength::new(1 << 30)).unwrap(),
+            state: LayerState::Sealed,
+            epoch: Epoch::FIRST,
+            ledger_sequence: 1,
+            disk: None,
+            label: layer_files::head_label(),
+            hashes: None,
+        };
+        let count = bytes(2 * PIECE + 5);
+        let entries: Vec<_> = (0..count).map(|place| (3 * place, [7; 32])).collect();
+        write(&*file, &header, &entries).unwrap();
+        let found = || Entries::new(&*file, &header, count).collect::<Result<Vec<_>, _>>();
+        assert!(found().unwrap() == entries);
+        let few = Entries::new(&*file, &header, count - 1).collect::<Result<Vec<_>, _>>();
+        assert!(few.is_err(), "the header tells of another number");
+
+        // The first page of the second piece, where the last but one of the first should be.
+        let (start, mut page) = (header.geometry.words_end(), [0; index(PAGE)]);
+        file.read_exact_at(&mut page, start + 64 * PAGE).unwrap();
+        file.write_all_at(&[IoSlice::new(&page)], start + 62 * PAGE).unwrap();
+        assert!(found().is_err());
+    }
+}
