@@ -26,3 +26,4 @@ mod scrub;
 mod space;
 mod structure;
 mod tls;
+mod whole_machines;

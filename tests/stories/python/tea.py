@@ -1,6 +1,7 @@
 """The main job through alibabacloud-ecs20140526, as its documentation shows it.
 
 tea.py ADDRESS KEY SECRET create IMAGE | reset INSTANCE DISK... | refused DISK | throttled DISK
+    | fetch BUCKET OBJECT | group INSTANCE | back INSTANCE GROUP | renew INSTANCE BUCKET | forget GROUP
 """
 
 import json
@@ -81,7 +82,92 @@ def throttled(client, disk):
     return {"code": None, "status": 200}
 
 
-VERBS = {"create": create, "reset": reset, "refused": refused, "throttled": throttled}
+def wait_for_task(client, task):
+    for _ in range(600):
+        request = models.DescribeTaskAttributeRequest(region_id=REGION, task_id=task)
+        found = client.describe_task_attribute(request).body
+        if found.task_status == "Finished":
+            return
+        if found.task_status == "Failed":
+            raise SystemExit(found.operation_progress_set.operation_progress[0].error_msg)
+        time.sleep(0.05)
+    raise SystemExit(f"{task} never ended")
+
+
+def wait_for_image(client, image):
+    for _ in range(600):
+        request = models.DescribeImagesRequest(region_id=REGION, image_id=image)
+        if client.describe_images(request).body.images.image:
+            return
+        time.sleep(0.05)
+    raise SystemExit(f"{image} never became available")
+
+
+def fetch(client, bucket, name):
+    disk = models.ImportImageRequestDiskDeviceMapping(ossbucket=bucket, ossobject=name, format="RAW")
+    request = models.ImportImageRequest(region_id=REGION, image_name="fetched", disk_device_mapping=[disk])
+    begun = client.import_image(request).body
+    wait_for_task(client, begun.task_id)
+    copied = client.copy_image(models.CopyImageRequest(region_id=REGION, image_id=begun.image_id)).body.image_id
+    client.delete_image(models.DeleteImageRequest(region_id=REGION, image_id=begun.image_id))
+    return {"image": copied}
+
+
+def group(client, instance):
+    request = models.CreateSnapshotGroupRequest(region_id=REGION, instance_id=instance, name="before")
+    made = client.create_snapshot_group(request).body.snapshot_group_id
+    for _ in range(600):
+        request = models.DescribeSnapshotGroupsRequest(region_id=REGION, snapshot_group_id=[made])
+        found = client.describe_snapshot_groups(request).body.snapshot_groups.snapshot_group
+        if [one.status for one in found] == ["accomplished"]:
+            return {"group": made}
+        time.sleep(0.05)
+    raise SystemExit(f"{made} was never accomplished")
+
+
+def back(client, instance, made):
+    request = models.StopInstancesRequest(region_id=REGION, instance_id=[instance])
+    client.stop_instances(request)
+    wait_for_instance(client, instance, "Stopped")
+    request = models.DescribeSnapshotGroupsRequest(region_id=REGION, snapshot_group_id=[made])
+    members = client.describe_snapshot_groups(request).body.snapshot_groups.snapshot_group[0].snapshots.snapshot
+    disks = [
+        models.ResetDisksRequestDisk(disk_id=one.source_disk_id, snapshot_id=one.snapshot_id) for one in members
+    ]
+    answer = client.reset_disks(models.ResetDisksRequest(region_id=REGION, disk=disks)).body
+    rows = [row.operation_status for row in answer.operation_progress_set.operation_progress]
+    request = models.StartInstancesRequest(
+        region_id=REGION, instance_id=[instance, "i-unknown"], batch_optimization="SuccessFirst"
+    )
+    started = client.start_instances(request).body.instance_responses.instance_response
+    wait_for_instance(client, instance, "Running")
+    return {"rows": rows, "codes": [row.code for row in started]}
+
+
+def renew(client, instance, bucket):
+    request = models.CreateImageRequest(region_id=REGION, instance_id=instance, image_name="whole")
+    image = client.create_image(request).body.image_id
+    wait_for_image(client, image)
+    client.stop_instance(models.StopInstanceRequest(instance_id=instance))
+    wait_for_instance(client, instance, "Stopped")
+    request = models.ReplaceSystemDiskRequest(
+        instance_id=instance,
+        image_id=image,
+        system_disk=models.ReplaceSystemDiskRequestSystemDisk(size="2"),
+    )
+    disk = client.replace_system_disk(request).body.disk_id
+    wait_for_disk(client, disk, "In_use")
+    client.start_instance(models.StartInstanceRequest(instance_id=instance))
+    wait_for_instance(client, instance, "Running")
+    request = models.ExportImageRequest(region_id=REGION, image_id=image, ossbucket=bucket, ossprefix="out")
+    wait_for_task(client, client.export_image(request).body.task_id)
+    return {"disk": disk, "object": f"out_{image}_system.raw"}
+
+
+def forget(client, made):
+    request = models.DeleteSnapshotGroupRequest(region_id=REGION, snapshot_group_id=made)
+    answer = client.delete_snapshot_group(request).body
+    return {"rows": [row.operation_status for row in answer.operation_progress_set.operation_progress]}
 
 
 def main():
@@ -97,7 +183,8 @@ def main():
             security_token=os.environ.get("SECURITY_TOKEN"),
         )
     )
-    print(json.dumps(VERBS[verb](client, *arguments)))
+    verbs = [create, reset, refused, throttled, fetch, group, back, renew, forget]
+    print(json.dumps({verb.__name__: verb for verb in verbs}[verb](client, *arguments)))
 
 
 main()

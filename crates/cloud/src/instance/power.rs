@@ -207,14 +207,14 @@ impl PowerChange {
         }
     }
 
-    fn right(self) -> Right {
+    pub(super) fn right(self) -> Right {
         match self {
             Self::Start | Self::Stop => Right::Reset,
             Self::Reboot => Right::Change,
         }
     }
 
-    fn action(self) -> &'static str {
+    pub(super) fn action(self) -> &'static str {
         match self {
             Self::Start => "StartInstance",
             Self::Stop => "StopInstance",

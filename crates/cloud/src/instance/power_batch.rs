@@ -45,6 +45,8 @@ impl Cloud {
         caller: &Caller,
         request: &ChangePower,
     ) -> Result<Vec<PowerChanged>, CloudError> {
+        // Not a matter of single instances.
+        caller.may(request.change.right(), request.change.action())?;
         let mut seen = BTreeSet::new();
         let ids: Vec<_> = request.instances.iter().map(String::as_str).collect();
         let ids: Vec<_> = ids.into_iter().filter(|id| seen.insert(*id)).collect();

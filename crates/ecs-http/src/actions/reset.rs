@@ -55,6 +55,10 @@ fn reset_several(call: &Call<'_>) -> Result<Fields, Refusal> {
     call.check_region()?;
     let requests = reset_requests(call)?;
     let results = call.cloud.reset_disks(call.caller, &requests, call.request_id);
+    // Not a matter of single disks.
+    if let Some(Err(error @ CloudError::Forbidden { .. })) = results.first() {
+        return Err(status::refusal(call.action, error));
+    }
     if results.iter().all(|result| matches!(result, Err(CloudError::DryRunPassed))) {
         return Err(call.dry_run_passed());
     }

@@ -105,6 +105,10 @@ fn several_disks_go_back_to_their_snapshots() {
         ("Disk.2.DiskId", &disks[1]),
         ("Disk.2.SnapshotId", &snapshots[1]),
     ];
+    let reader = service.key_of("default", "read");
+    service.call(&reader, "ResetDisks", &asked).refused("Forbidden.RAM", 403);
+    let each_alone = [("InstanceId.1", id.as_str()), ("BatchOptimization", "SuccessFirst")];
+    service.call(&reader, "StartInstances", &each_alone).refused("Forbidden.RAM", 403);
     service.call(&key, "ResetDisks", &[]).refused("MissingParameter", 400);
     service.call(&key, "ResetDisks", &asked[..3]).refused("MissingParameter", 400);
     let dry = [&asked[..], &[("DryRun", "true")]].concat();
