@@ -31,7 +31,7 @@ pub struct SessionV1 {
 }
 
 impl Record for SessionV1 {
-    const KIND: u16 = 11;
+    const KIND: u16 = 12;
     const VERSION: u16 = 1;
     const PREFIX: &'static str = "session";
 
