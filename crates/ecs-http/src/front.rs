@@ -19,7 +19,7 @@ use crate::{
     audit::Audit,
     audit_log::{AuditLog, AuditPlace},
     limits::Limits,
-    metering::Metering,
+    metering::{CALLS_RUNNING, CALLS_WAITING, Metering},
     nonce::Nonces,
     probes,
     refusal::Refusal,
@@ -116,12 +116,15 @@ impl Front {
         within: Option<Duration>,
         work: impl FnOnce() -> R + Send + 'static,
     ) -> Result<R, Refusal> {
+        let waiting = self.metering().hold(CALLS_WAITING);
         let turn = Arc::clone(&self.inner.calls).acquire_owned();
         let Ok(permit) = timeout(self.limits().wait_for_turn, turn).await else {
             return Err(Refusal::unavailable("The service is busy; try again."));
         };
+        drop(waiting);
+        let running = self.metering().hold(CALLS_RUNNING);
         let work = tokio::task::spawn_blocking(move || {
-            let _permit = permit;
+            let _held = (permit, running);
             work()
         });
         let done = match within {
@@ -249,6 +252,13 @@ mod tests {
         // It works on, so that the next one finds no turn.
         let waited = front.run(None, || 7).await.unwrap_err();
         assert_eq!((waited.code, waited.status), ("ServiceUnavailable", 503));
+        let shown = |name: &str, count: u32| {
+            front.metering().render().lines().any(|line| line == format!("{name} {count}"))
+        };
+        assert!(shown(CALLS_RUNNING, 1) && shown(CALLS_WAITING, 0));
         drop(release);
+        while !shown(CALLS_RUNNING, 0) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
     }
 }

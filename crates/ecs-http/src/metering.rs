@@ -13,6 +13,11 @@ use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, Prometheu
 const BUCKETS: [f64; 13] =
     [0.000_25, 0.000_5, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0];
 
+/// What is there right now.
+pub(crate) const CONNECTIONS_OPEN: &str = "reinit_http_connections_open";
+pub(crate) const CALLS_WAITING: &str = "reinit_http_calls_waiting";
+pub(crate) const CALLS_RUNNING: &str = "reinit_http_calls_running";
+
 /// How often samples are folded into the histograms when nobody reads them.
 pub(crate) const FOLD_EVERY: Duration = Duration::from_secs(5);
 
@@ -80,6 +85,12 @@ impl Metering {
         });
     }
 
+    /// Counts one more of what is there right now, until what this gives is dropped.
+    pub(crate) fn hold(&self, name: &'static str) -> Held {
+        with_local_recorder(self.recorder.as_ref(), || metrics::gauge!(name).increment(1.0));
+        Held { metering: self.clone(), name }
+    }
+
     /// Sets a value that is asked for only when the page is.
     pub(crate) fn gauge(
         &self,
@@ -102,7 +113,39 @@ impl Metering {
     }
 }
 
+/// One of what is counted while it is there.
+#[derive(Debug)]
+pub(crate) struct Held {
+    metering: Metering,
+    name: &'static str,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let recorder = self.metering.recorder.as_ref();
+        with_local_recorder(recorder, || metrics::gauge!(self.name).decrement(1.0));
+    }
+}
+
 fn describe() {
+    for (name, told) in [
+        (CONNECTIONS_OPEN, "Connections open right now, those of the operator among them."),
+        (CALLS_WAITING, "Calls that wait for their turn."),
+        (CALLS_RUNNING, "Calls being worked on, also those whose client no longer waits."),
+    ] {
+        metrics::describe_gauge!(name, told);
+        metrics::gauge!(name).set(0.0);
+    }
+    // From the first look on, so that a rate over them is right.
+    for name in [
+        "reinit_audit_lines_total",
+        "reinit_audit_lost_total",
+        "reinit_audit_left_out_total",
+        "reinit_http_panics_total",
+        "reinit_tls_handshakes_failed_total",
+    ] {
+        counter!(name).absolute(0);
+    }
     metrics::describe_counter!(
         "reinit_http_requests_total",
         "Requests answered, by action and code."
@@ -134,6 +177,21 @@ impl fmt::Debug for Metering {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_there_is_counted_while_it_is() {
+        let metering = Metering::new();
+        let shown = |count: &str| {
+            metering.render().lines().any(|line| line == format!("{CALLS_RUNNING} {count}"))
+        };
+        assert!(shown("0"), "{}", metering.render());
+        let (one, other) = (metering.hold(CALLS_RUNNING), metering.hold(CALLS_RUNNING));
+        assert!(shown("2"));
+        drop(one);
+        assert!(shown("1"));
+        drop(other);
+        assert!(shown("0"));
+    }
 
     #[test]
     fn what_was_counted_is_shown() {

@@ -184,7 +184,7 @@ impl Acceptor {
             router: self.router.clone(),
             peer,
             stage: self.stage.clone(),
-            _permit: permit,
+            _held: (permit, self.front.metering().hold(metering::CONNECTIONS_OPEN)),
         };
         match self.tls.clone() {
             None => drop(tokio::spawn(connection.serve(io))),
@@ -208,7 +208,8 @@ struct Connection {
     router: Router,
     peer: Peer,
     stage: watch::Receiver<Stage>,
-    _permit: OwnedSemaphorePermit,
+    /// Let go of at its end.
+    _held: (OwnedSemaphorePermit, metering::Held),
 }
 
 impl Connection {
@@ -234,7 +235,7 @@ impl Connection {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let Self { http, router, peer, mut stage, _permit } = self;
+        let Self { http, router, peer, mut stage, _held } = self;
         let inner = TowerToHyperService::new(router);
         let service = service_fn(move |mut request: Request<Incoming>| {
             request.extensions_mut().insert(peer.clone());
