@@ -77,21 +77,23 @@ fn peer_of(request: &http::Request<Body>) -> Peer {
     request.extensions().get().cloned().unwrap_or_else(|| Peer("".into()))
 }
 
-/// Refuses a request that nothing was done about. Its line is written aside: this is no place to wait
-/// for a file.
+/// Refuses a request that nothing was done about. Its line is written aside, for this is no place to
+/// wait for a file, and only if there is to be one: a flood of such requests must not become one of
+/// threads.
 fn turned_away(
     front: &Front,
     peer: Peer,
     envelope: &Envelope,
     refusal: Refusal,
 ) -> (Outcome, Response<Body>) {
-    let (mut outcome, response) = envelope.hold(Outcome::refused(refusal.clone()));
-    let mut told = Outcome::refused(refusal);
-    (told.request_id, outcome.request_id) = (envelope.request_id, envelope.request_id);
-    let front = front.clone();
-    // Nobody waits for it.
-    drop(tokio::task::spawn_blocking(move || told.audit(&front, &peer)));
-    (outcome, response)
+    let mut told = Outcome::refused(refusal.clone());
+    told.request_id = envelope.request_id;
+    if let Some(left_out) = front.audit().and_then(|audit| audit.admit(&told.sender)) {
+        let front = front.clone();
+        // Nobody waits for it.
+        drop(tokio::task::spawn_blocking(move || told.tell(&front, &peer, left_out)));
+    }
+    envelope.hold(Outcome::refused(refusal))
 }
 
 /// Any path that is none of ours.
@@ -221,11 +223,18 @@ impl Outcome {
 
     /// Tells the audit log of a change or a refusal.
     fn audit(&self, front: &Front, peer: &Peer) {
-        let Some(audit) = front.audit() else { return };
-        let refusal = self.result.as_ref().err();
-        if !self.changes && refusal.is_none() {
+        if !self.changes && self.result.is_ok() {
             return;
         }
+        if let Some(left_out) = front.audit().and_then(|audit| audit.admit(&self.sender)) {
+            self.tell(front, peer, left_out);
+        }
+    }
+
+    /// Writes its line, for which there is room.
+    fn tell(&self, front: &Front, peer: &Peer, left_out: u64) {
+        let Some(audit) = front.audit() else { return };
+        let refusal = self.result.as_ref().err();
         let told = Told {
             request_id: self.request_id.to_string(),
             sender: &self.sender,
@@ -236,7 +245,7 @@ impl Outcome {
             status: refusal.map_or(200, |refusal| refusal.status),
             resets: &self.resets.borrow(),
         };
-        audit.tell(&told, front.clock().now());
+        audit.tell(&told, left_out, front.clock().now());
     }
 
     /// Counts it and logs it, once.

@@ -121,15 +121,14 @@ impl Audit {
         Self { log, strangers: Mutex::new(Strangers { bucket, left_out: 0 }), metering }
     }
 
-    /// Writes the line of a call, unless its sender is a stranger who had his share.
-    pub(crate) fn tell(&self, told: &Told<'_>, now: Timestamp) {
-        if let Some(left_out) = self.admit(told.sender) {
-            self.log.append(told.line(left_out, now));
-        }
+    /// Writes the line of a call that was admitted.
+    pub(crate) fn tell(&self, told: &Told<'_>, left_out: u64, now: Timestamp) {
+        self.log.append(told.line(left_out, now));
     }
 
-    /// How many lines were left out before this one; none if this one is left out too.
-    fn admit(&self, sender: &Sender) -> Option<u64> {
+    /// How many lines were left out before this one; none if this one is left out too, for its sender is
+    /// a stranger and they had their share.
+    pub(crate) fn admit(&self, sender: &Sender) -> Option<u64> {
         if !sender.account.is_empty() {
             return Some(0);
         }
