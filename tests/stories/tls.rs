@@ -11,7 +11,7 @@ use std::{
 
 use tests::{
     daemon::{self, Daemon},
-    program::{Outcome, run},
+    program::{self, Outcome, run},
     sdk::{Sdk, drive_with},
     signature::Key,
     site::{Site, text},
@@ -118,6 +118,10 @@ fn keys_are_for_the_owner_alone_and_a_start_without_a_certificate_says_what_to_d
     let mut site = Site::new();
     site.end_daemon();
     let refused = site.offline(&["serve", "--tls", "--listen", "127.0.0.1:0"]).fails();
+    assert!(refused.complaint().contains("tls init"), "{refused}");
+    let mut by_environment = Command::new(program::binary());
+    by_environment.env("REINIT_TLS", "1").arg("--store").arg(site.store()).arg("serve");
+    let refused = run(&mut by_environment).fails();
     assert!(refused.complaint().contains("tls init"), "{refused}");
     let open = site.offline(&["serve", "--listen", "0.0.0.0:0"]).fails();
     assert!(open.complaint().contains("--tls"), "{open}");

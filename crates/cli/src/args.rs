@@ -5,7 +5,10 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
-use clap::{Args, Parser, Subcommand, ValueEnum, builder::NonEmptyStringValueParser};
+use clap::{
+    Args, Parser, Subcommand, ValueEnum,
+    builder::{BoolishValueParser, NonEmptyStringValueParser},
+};
 
 use crate::size::Size;
 
@@ -211,10 +214,10 @@ pub(crate) struct ServeArgs {
     #[arg(long, env = "REINIT_LISTEN", value_name = "ADDR:PORT")]
     pub(crate) listen: Option<SocketAddr>,
     /// Serve HTTPS, with STORE/tls/server.pem and server.key (`reinit tls init` makes both)
-    #[arg(long, env = "REINIT_TLS")]
+    #[arg(long, env = "REINIT_TLS", value_parser = BoolishValueParser::new())]
     pub(crate) tls: bool,
     /// Serve HTTP without encryption on an address that others reach
-    #[arg(long, env = "REINIT_PLAIN_HTTP")]
+    #[arg(long, env = "REINIT_PLAIN_HTTP", value_parser = BoolishValueParser::new())]
     pub(crate) plain_http: bool,
     /// Serve NBD on TCP as well. NBD knows no passwords: whoever reaches the port reaches every open disk
     #[arg(long, env = "REINIT_NBD_LISTEN", value_name = "ADDR:PORT")]

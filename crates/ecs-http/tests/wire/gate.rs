@@ -198,6 +198,22 @@ fn a_key_that_is_off_or_gone_lets_nobody_in() {
 }
 
 #[test]
+fn a_key_that_ended_lets_nobody_in_also_after_a_restart() {
+    let service = Service::start();
+    let ending = |ends: &str| {
+        let made = service.operator("CreateAccessKey", &[("ExpireTime", ends)]);
+        Key { id: made.text("AccessKeyId"), secret: made.text("AccessKeySecret") }
+    };
+    let (ended, lasting, off) = (ending(&now(-1)), ending(&now(3600)), service.key());
+    service.operator("DisableAccessKey", &[("AccessKeyId", &off.id)]).ok();
+    let service = service.restart();
+    for key in [&ended, &off] {
+        service.call(key, "DescribeRegions", &[]).refused("InvalidAccessKeyId.Inactive", 400);
+    }
+    service.call(&lasting, "DescribeRegions", &[]).ok();
+}
+
+#[test]
 fn a_role_covers_what_it_says() {
     let service = Service::start();
     let reader = service.key_of("default", "read");
