@@ -29,7 +29,7 @@ pub struct SnapshotGroupV1 {
 }
 
 impl Record for SnapshotGroupV1 {
-    const KIND: u16 = 12;
+    const KIND: u16 = 11;
     const VERSION: u16 = 1;
     const PREFIX: &'static str = "snapshot-group";
 
