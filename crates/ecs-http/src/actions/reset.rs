@@ -55,6 +55,7 @@ fn reset_several(call: &Call<'_>) -> Result<Fields, Refusal> {
     call.check_region()?;
     let requests = reset_requests(call)?;
     let results = call.cloud.reset_disks(call.caller, &requests, call.request_id);
+    results.iter().flatten().for_each(|done| call.note(done));
     // Not a matter of single disks.
     if let Some(Err(error @ CloudError::Forbidden { .. })) = results.first() {
         return Err(status::refusal(call.action, error));

@@ -91,6 +91,14 @@ fn a_reset_leaves_the_receipt_the_ledger_has() {
     // The ledger cannot tell the snapshot of a disk nobody wrote to from an empty one.
     assert_eq!(receipt["Origin"], format!("snapshot:{snapshot}"));
     assert_eq!(receipt["EpochAfter"], 4);
+    let several = [("Disk.1.DiskId", disks[1].as_str()), ("Disk.1.SnapshotId", &snapshot)];
+    let asked: Vec<_> = [("RegionId", "cn-hangzhou")].into_iter().chain(several).collect();
+    service.call(&key, "ResetDisks", &asked).ok();
+    let receipt = of(&service, "ResetDisks").pop().unwrap()["Resets"][0].clone();
+    assert_eq!(
+        (&receipt["DiskId"], &receipt["EpochAfter"]),
+        (&disks[1].as_str().into(), &5.into())
+    );
     service
         .call(&key, "ReInitDisk", &[("DiskId", "d-none")])
         .refused("InvalidDiskId.NotFound", 404);
