@@ -171,7 +171,7 @@ fn file_of_test(short: &str) -> String {
         Some(("nbd", file)) => format!("crates/nbd-server/tests/nbd/{file}.rs"),
         Some((name, file)) => format!("crates/{name}/tests/{name}/{file}.rs"),
         None if short == "fsck" => "crates/block-store/tests/fsck/main.rs".to_owned(),
-        None if ["disks", "owners", "scrub"].contains(&short) => {
+        None if ["disks", "header_copies", "owners", "scrub"].contains(&short) => {
             format!("crates/block-store/tests/{short}.rs")
         }
         None if short == "descriptors" => "crates/nbd-server/tests/descriptors.rs".to_owned(),
