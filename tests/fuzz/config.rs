@@ -57,7 +57,8 @@ fn start(store: &Path) -> Outcome {
     let store = store.to_str().unwrap();
     let ended = program::reinit(["--store", store, "serve"]).fails();
     let complaint = ended.complaint();
-    if complaint.contains("holds no store;") {
+    // An address that this machine does not have is found out later than one that cannot be meant.
+    if complaint.contains("holds no store;") || complaint.contains(" for HTTP: ") {
         return Outcome::Taken;
     }
     assert!(complaint.contains("reinit.toml"), "{ended}");

@@ -214,6 +214,13 @@ impl Disk {
                 header.epoch, record.epoch
             ));
         }
+        // Words of an epoch this long ago would count again. A reset leaves its head behind instead.
+        if !header.epoch.is_near(record.epoch) {
+            return wrong(format!(
+                "its epoch {} is too far below the ledger's {}",
+                header.epoch, record.epoch
+            ));
+        }
         if header.geometry.size() < record.geometry.size() {
             return wrong("it is smaller than the disk".into());
         }

@@ -96,6 +96,11 @@ impl Epoch {
         EpochTag(u32::try_from(self.0 & 0xffff_ffff).expect("masked to 32 bits"))
     }
 
+    /// Whether words carry different tags in the two, if they differ: a head never lives longer.
+    pub(crate) fn is_near(self, other: Self) -> bool {
+        self.0 >> 32 == other.0 >> 32
+    }
+
     /// The epoch after a reset, and whether the head can be kept: words carry only 32 bits, so
     /// when these would wrap, the head is left behind.
     pub(crate) fn next(self) -> (Self, bool) {

@@ -72,6 +72,8 @@ pub enum FindingKind {
     HeadOwner,
     /// A disk's head is smaller than the disk.
     HeadSize,
+    /// A head's header is of an epoch so long ago that its words would count again.
+    HeadEpoch,
     /// A disk's head is of a later epoch than the ledger.
     OldLedger,
     /// A disk's head was sealed by a snapshot that was cut short.

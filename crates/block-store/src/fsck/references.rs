@@ -227,6 +227,12 @@ impl Known<'_> {
                 header.epoch, record.epoch
             );
             (FindingKind::OldLedger, message)
+        } else if !header.epoch.is_near(record.epoch) {
+            let message = format!(
+                "its head {layer} is of epoch {}, too far below the ledger's {}",
+                header.epoch, record.epoch
+            );
+            (FindingKind::HeadEpoch, message)
         } else if header.geometry.size() < record.geometry.size() {
             (FindingKind::HeadSize, format!("its head {layer} is smaller than the disk"))
         } else {

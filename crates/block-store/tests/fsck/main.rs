@@ -460,6 +460,10 @@ fn records_that_cannot_all_be_true() {
     scene.damaged(FindingKind::HeadSize, &["d-1"]);
 
     let scene = Scene::new();
+    patch_records(&scene.path("ledger"), 0, |record| record[28] = 1);
+    scene.damaged(FindingKind::HeadEpoch, &["d-1"]);
+
+    let scene = Scene::new();
     patch_records(&scene.path("ledger"), 2, |record| record[6] = 4);
     let found = scene.check().found;
     assert!(found.iter().all(|f| f.severity == Severity::Note), "{found:#?}");

@@ -156,7 +156,9 @@ fn groups_are_refused_as_their_snapshots_would_be() {
     assert!(matches!(refused(&|_| ()), CloudError::NeverUsed { .. }));
     lab.start(&one.instance);
     lab.start(&two.instance);
+    // Both take long to hash: what becomes accomplished meanwhile is no change of a refused call.
     lab.write(&one.system_disk, 5);
+    lab.write(&two.system_disk, 5);
     // Disks of several instances, one named twice.
     let disks = vec![one.system_disk.clone(), two.system_disk.clone(), one.system_disk.clone()];
     let several = CreateSnapshotGroup { disks, ..Default::default() };
