@@ -8,7 +8,8 @@
 //! The pages follow the words in the map file; the header says how many entries there are and is
 //! written after them.
 //!
-//! What must always hold: a page whose checksum, index or order is wrong is damage.
+//! What must always hold: a page whose checksum, index or order is wrong, or that tells of a cluster
+//! past the end of its layer, is damage.
 //! Left to others: what the hashes prove (`hashing`, `root`).
 
 use std::io::IoSlice;
@@ -88,6 +89,8 @@ pub(crate) struct Entries<'f> {
     file: &'f dyn StorageFile,
     layer: LayerId,
     start: u64,
+    /// How many the layer has.
+    clusters: u64,
     page: u64,
     /// How many are to come after those of this page.
     left: u64,
@@ -98,9 +101,9 @@ pub(crate) struct Entries<'f> {
 impl<'f> Entries<'f> {
     /// So many entries; after a failure there are no more.
     pub(crate) fn new(file: &'f dyn StorageFile, header: &Header, entries: u64) -> Self {
-        let start = header.geometry.words_end();
-        let read = Vec::new().into_iter();
-        Self { file, layer: header.layer, start, page: 0, left: entries, read, last: None }
+        let (start, clusters) = (header.geometry.words_end(), header.geometry.clusters());
+        let (layer, read) = (header.layer, Vec::new().into_iter());
+        Self { file, layer, start, clusters, page: 0, left: entries, read, last: None }
     }
 
     fn read_page(&mut self) -> Result<(), StoreError> {
@@ -113,7 +116,8 @@ impl<'f> Entries<'f> {
         parse(&buffer, layer, page, &mut entries)?;
         let places = self.last.into_iter().chain(entries.iter().map(|(cluster, _)| *cluster));
         let is_full = bytes(entries.len()) == self.left.min(bytes(PAGE_ENTRIES));
-        if !places.is_sorted_by(|a, b| a < b) || !is_full {
+        let is_inside = entries.last().is_none_or(|(cluster, _)| *cluster < self.clusters);
+        if !places.is_sorted_by(|a, b| a < b) || !is_inside || !is_full {
             return Err(damage(layer, page, "the entries are not those that were written"));
         }
         self.left -= bytes(entries.len());
@@ -201,7 +205,7 @@ mod tests {
         let header = Header {
             layer: LayerId::random().unwrap(),
             parent: None,
-            geometry: Geometry::checked(ByteLength::new(1 << 30)).unwrap(),
+            geometry: Geometry::checked(ByteLength::new(4 << 30)).unwrap(),
             state: LayerState::Sealed,
             epoch: Epoch::FIRST,
             ledger_sequence: 1,
@@ -222,5 +226,13 @@ mod tests {
         file.read_exact_at(&mut page, start + 64 * PAGE).unwrap();
         file.write_all_at(&[IoSlice::new(&page)], start + 62 * PAGE).unwrap();
         assert!(found().is_err());
+
+        // No root has a place for a cluster past the end.
+        let clusters = header.geometry.clusters();
+        for (cluster, is_believed) in [(clusters - 1, true), (clusters, false)] {
+            write(&*file, &header, &[(cluster, [7; 32])]).unwrap();
+            let mut found = Entries::new(&*file, &header, 1);
+            assert_eq!(found.all(|entry| entry.is_ok()), is_believed, "cluster {cluster}");
+        }
     }
 }
