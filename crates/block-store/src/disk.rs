@@ -135,6 +135,13 @@ impl Disk {
         state.is_closed = true;
     }
 
+    /// Keeps what the disk stands on until the next start, which finds out whether it exists.
+    pub(crate) fn leave_to_start(&self) {
+        let mut state = self.state.write();
+        let pins = [state.base_pin.take(), state.head_pin.take()];
+        pins.into_iter().flatten().for_each(Pin::keep_until_start);
+    }
+
     /// Opens the layers if they are not open yet. The caller holds `control`.
     pub(crate) fn ensure_open(&self, shared: &Shared) -> Result<(), StoreError> {
         {

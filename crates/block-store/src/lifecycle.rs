@@ -169,7 +169,10 @@ impl StagedDisk {
         let (record, pin) = self.record.take().expect("taken only here and in drop");
         let disk = Arc::new(Disk::new(self.slot, record.clone(), pin, None));
         let shared = &self.reservation.shared;
-        shared.ledger.commit(&[(self.slot, SlotState::Live(record))])?;
+        shared
+            .ledger
+            .commit(&[(self.slot, SlotState::Live(record))])
+            .inspect_err(|_| disk.leave_to_start())?;
         shared.disks.write().insert(disk.id.clone(), disk);
         Ok(())
     }
@@ -177,7 +180,9 @@ impl StagedDisk {
     /// Neither makes nor undoes the disk: when it is not known whether the catalog names it, the
     /// next start finds out.
     pub fn leave_to_start(mut self) {
-        self.record = None;
+        if let Some((_, Some(pin))) = self.record.take() {
+            pin.keep_until_start();
+        }
         self.reservation.shared.doubt(&self.reservation.disk, "its making is in doubt");
     }
 }
@@ -213,6 +218,7 @@ impl StagedDelete {
     /// forgotten it, the next start finds out.
     pub fn leave_to_start(mut self) {
         if let Some((disk, _)) = self.disk.take() {
+            disk.leave_to_start();
             self.reservation.shared.doubt(&disk.id, "its deletion is in doubt");
         }
     }
@@ -227,7 +233,10 @@ impl Drop for StagedDelete {
                 disk.state.write().is_deleted = false;
                 shared.disks.write().insert(disk.id.clone(), disk);
             }
-            Err(error) => tracing::error!(disk = %disk.id, %error, "a delete could not be undone"),
+            Err(error) => {
+                disk.leave_to_start();
+                tracing::error!(disk = %disk.id, %error, "a delete could not be undone");
+            }
         }
     }
 }

@@ -88,7 +88,7 @@ impl Names {
             return Err(StoreError::UnknownLayer(layer));
         }
         *state.pins.entry(layer).or_default() += 1;
-        Ok(Pin { layer, names: self.clone(), is_watch: false })
+        Ok(Pin { layer, names: self.clone(), is_watch: false, is_kept: false })
     }
 
     /// Keeps the layer alive for who only looks at it: when this goes, a layer that nothing named
@@ -133,11 +133,19 @@ pub(crate) struct Pin {
     layer: LayerId,
     names: Arc<Names>,
     is_watch: bool,
+    /// It counts for ever.
+    is_kept: bool,
 }
 
 impl Pin {
     pub(crate) fn layer(&self) -> LayerId {
         self.layer
+    }
+
+    /// Keeps the layer alive until the store is opened again: only then is it known whether a disk
+    /// stands on it.
+    pub(crate) fn keep_until_start(mut self) {
+        self.is_kept = true;
     }
 
     fn into_watch(mut self) -> Self {
@@ -150,12 +158,16 @@ impl Clone for Pin {
     fn clone(&self) -> Self {
         let mut state = self.names.state.lock();
         *state.pins.get_mut(&self.layer).expect("it is counted") += 1;
-        Self { layer: self.layer, names: self.names.clone(), is_watch: self.is_watch }
+        let names = self.names.clone();
+        Self { layer: self.layer, names, is_watch: self.is_watch, is_kept: false }
     }
 }
 
 impl Drop for Pin {
     fn drop(&mut self) {
+        if self.is_kept {
+            return;
+        }
         let mut state = self.names.state.lock();
         if !self.is_watch {
             state.let_go.insert(self.layer);

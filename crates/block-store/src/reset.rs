@@ -225,6 +225,8 @@ impl Fenced<'_> {
     fn refuse(mut self, reason: &str) -> StoreError {
         let reason = format!("its reset may or may not have happened: {reason}");
         self.state.refusal = Some(reason.clone());
+        // The disk may stand on this one, as it may on the one it keeps itself.
+        self.target.pin.iter().cloned().for_each(Pin::keep_until_start);
         StoreError::Refused { disk: self.target.disk.id.clone(), reason }
     }
 }
