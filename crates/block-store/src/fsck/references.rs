@@ -193,10 +193,15 @@ impl Known<'_> {
     }
 
     fn whole_chain(&self, top: LayerId) -> Option<Vec<(LayerId, &Header)>> {
-        let (mut chain, mut next) = (Vec::new(), Some(top));
+        let (mut chain, mut next): (Vec<(LayerId, &Header)>, _) = (Vec::new(), Some(top));
         while let Some(layer) = next {
             let looked = self.layers.get(&layer)?.as_ref()?;
             if chain.len() == MAX_CHAIN || !looked.is_whole || !is_sealed(&looked.header) {
+                return None;
+            }
+            // The root of a smaller layer has no place for hashes of a larger one.
+            let size = looked.header.geometry.size();
+            if chain.last().is_some_and(|(_, above)| above.geometry.size() < size) {
                 return None;
             }
             chain.push((layer, &looked.header));

@@ -612,6 +612,29 @@ fn a_layer_smaller_than_what_it_stands_on() {
     scene.damaged(FindingKind::ChainSize, &["d-2", "s-1"]);
 }
 
+/// The hashes of the layer below are of clusters that the upper one has no place for.
+#[test]
+fn a_hashed_layer_far_smaller_than_what_it_stands_on() {
+    let mut scene = Scene::new();
+    let store = open(scene.directory.path());
+    let file = tempfile::tempfile().unwrap();
+    file.set_len(5 << 30).unwrap();
+    file.write_all_at(&[1; 4096], 0).unwrap();
+    file.write_all_at(&[1; 4096], 9 << 29).unwrap();
+    let (format, policy) = (Some(ImageFormat::Raw), BackingPolicy::Refuse);
+    let source = ImageSource::open(file, None, format, policy).unwrap();
+    let staged = store.import(&source, label(LayerKind::Image, "m-2"), &()).unwrap();
+    let large = staged.layer();
+    staged.publish().unwrap();
+    drop(store);
+    scene.names.layers.insert(large, ["m-2".to_owned()].into());
+    let below = u128::from_str_radix(&large.to_string(), 16).unwrap().to_be_bytes();
+    patch_header(&scene.file(scene.snapshot, "map"), |page| page[72..88].copy_from_slice(&below));
+    let found = scene.look().found;
+    assert_eq!(found.len(), 1, "{found:#?}");
+    assert_eq!(found[0].kind, FindingKind::ChainSize, "{found:#?}");
+}
+
 #[test]
 fn a_chain_of_more_layers_than_are_followed() {
     const LONGEST: u16 = 1024;
