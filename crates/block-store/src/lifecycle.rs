@@ -210,7 +210,8 @@ impl StagedDelete {
         // Handles still hold the files of the head; their space is freed when they are dropped.
         disk.state.write().layers = None;
         let shared = &self.reservation.shared;
-        finish_delete(shared, disk.slot, &record)
+        let is_named = record.head.is_some_and(|head| shared.names.is_named(head));
+        finish_delete(shared, disk.slot, &record, is_named)
             .inspect_err(|_| shared.doubt(&disk.id, "its files could not be removed"))
     }
 
@@ -241,15 +242,18 @@ impl Drop for StagedDelete {
     }
 }
 
-/// Removes the files of a disk whose record says `deleting`, and frees its slot.
+/// Removes the files of a disk whose record says `deleting`, and frees its slot. What it calls its
+/// head may be the layer of a snapshot by now, and `is_named` for that.
 pub(crate) fn finish_delete(
     shared: &Shared,
     slot: Slot,
     record: &DiskRecord,
+    is_named: bool,
 ) -> Result<(), StoreError> {
     match record.head {
-        // A snapshot sealed it and was cut short: it is a layer by its own right now.
-        Some(head) if worker::sealed_header(&*shared.storage, head).is_some() => {
+        // A snapshot sealed it and was cut short: it is a layer by its own right now. A damaged
+        // header may no longer say so; then the name does.
+        Some(head) if is_named || worker::sealed_header(&*shared.storage, head).is_some() => {
             shared.later(Job::Collect(head));
         }
         Some(head) => {

@@ -126,7 +126,8 @@ fn settle_slots(shared: &Shared, named: &Named, settled: &mut Settled) -> Result
         if exists {
             bring_to_life(shared, slot, record)?;
         } else {
-            lifecycle::finish_delete(shared, slot, &record)?;
+            let is_named = record.head.is_some_and(|head| named.layers.contains(&head));
+            lifecycle::finish_delete(shared, slot, &record, is_named)?;
         }
         if exists == creating { settled.finished.push(told) } else { settled.undone.push(told) }
     }

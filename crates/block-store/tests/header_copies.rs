@@ -97,3 +97,36 @@ fn a_layer_that_the_catalog_names_is_never_written_as_a_head() {
     let told = store.disk(&disk()).unwrap();
     assert_eq!(told.head, Some(layer), "nothing was changed");
 }
+
+/// The power failed before the ledger moved on, and the copy that says *sealed* is lost: by its
+/// header the layer is the head of a disk that is being deleted.
+#[test]
+fn a_disk_that_is_deleted_leaves_its_snapshot_there_whatever_the_header_says() {
+    for is_settled_by_a_start in [false, true] {
+        let (directory, map) = flushed();
+        let (ledger, before) = (directory.path().join("ledger"), directory.path().join("before"));
+        fs::copy(&ledger, &before).unwrap();
+        let store = open(directory.path(), &[]);
+        let layer = snapshot(&store);
+        drop(store);
+        fs::copy(&before, &ledger).unwrap();
+        damage(&map, newer_copy(&map));
+        let store = open(directory.path(), &[layer]);
+        assert!(store.open_disk(&disk()).is_err(), "{is_settled_by_a_start}");
+        let staged = store.delete_disk(&disk()).unwrap();
+        if is_settled_by_a_start {
+            staged.leave_to_start();
+            drop(store);
+            let store =
+                Store::open(Arc::new(FileStorage::open(directory.path()).unwrap())).unwrap();
+            let layers = [layer].into();
+            store.settle(&Named { layers, ..Named::default() }).unwrap();
+            store.wait_for_background();
+            assert!(store.disks().is_empty());
+        } else {
+            staged.finish().unwrap();
+            store.wait_for_background();
+        }
+        assert!(map.exists(), "{is_settled_by_a_start}: the snapshot is gone");
+    }
+}
