@@ -232,7 +232,7 @@ pub(crate) enum KeyCommand {
     )]
     Create {
         /// Whose key it is
-        #[arg(long, default_value = "default", value_name = "NAME")]
+        #[arg(long, default_value = "default", value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
         account: String,
         /// What it may do
         #[arg(long, value_enum, default_value_t = Role::Full)]
@@ -251,12 +251,14 @@ pub(crate) enum KeyCommand {
     #[command(after_help = "Example:\n  reinit key disable LTAI0123456789abcdef")]
     Disable {
         /// The access key id
+        #[arg(value_parser = NonEmptyStringValueParser::new())]
         access_key: String,
     },
     /// Remove a key
     #[command(after_help = "Example:\n  reinit key rm LTAI0123456789abcdef")]
     Rm {
         /// The access key id
+        #[arg(value_parser = NonEmptyStringValueParser::new())]
         access_key: String,
     },
 }
@@ -285,6 +287,7 @@ pub(crate) enum AccountCommand {
 #[derive(Debug, Args)]
 pub(crate) struct AccountSetArgs {
     /// The account
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
     pub(crate) name: String,
     /// The account owes: resets and starts are refused
     #[arg(long, conflicts_with = "no_arrears", required_unless_present_any = ["no_arrears", "quota"])]
@@ -301,7 +304,7 @@ pub(crate) struct AccountSetArgs {
 #[derive(Clone, Debug, Args)]
 pub(crate) struct AccountArg {
     /// Whose resources
-    #[arg(long, default_value = "default", value_name = "NAME")]
+    #[arg(long, default_value = "default", value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
     pub(crate) account: String,
 }
 
@@ -336,6 +339,7 @@ pub(crate) enum ImageCommand {
 #[derive(Debug, Args)]
 pub(crate) struct OneImage {
     /// The image's id
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
     pub(crate) image: String,
     #[command(flatten)]
     pub(crate) owner: AccountArg,
@@ -346,7 +350,7 @@ pub(crate) struct ImageImportArgs {
     /// The image file
     pub(crate) file: PathBuf,
     /// The image's name
-    #[arg(long)]
+    #[arg(long, value_parser = NonEmptyStringValueParser::new())]
     pub(crate) name: String,
     /// The file's format [default: what its first bytes say]
     #[arg(long, value_enum)]
@@ -375,6 +379,7 @@ pub(crate) enum ImportFormat {
 #[derive(Debug, Args)]
 pub(crate) struct ImageExportArgs {
     /// The image's id
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
     pub(crate) image: String,
     /// Where to write it; must not exist yet
     pub(crate) file: PathBuf,
@@ -425,6 +430,7 @@ pub(crate) enum DiskCommand {
         #[command(flatten)]
         disk: OneDisk,
         /// The instance's id
+        #[arg(value_parser = NonEmptyStringValueParser::new())]
         instance: String,
     },
     /// Detach a data disk from its instance
@@ -491,10 +497,10 @@ pub(crate) struct DiskCreateArgs {
     #[arg(long, required_unless_present_any = ["image", "snapshot"])]
     pub(crate) size: Option<Size>,
     /// Make it from this image
-    #[arg(long, value_name = "ID", conflicts_with = "snapshot")]
+    #[arg(long, value_name = "ID", conflicts_with = "snapshot", value_parser = NonEmptyStringValueParser::new())]
     pub(crate) image: Option<String>,
     /// Make it from this snapshot
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", value_parser = NonEmptyStringValueParser::new())]
     pub(crate) snapshot: Option<String>,
     /// The disk's name
     #[arg(long)]
@@ -526,6 +532,7 @@ pub(crate) enum SnapshotCommand {
     #[command(after_help = "Example:\n  reinit snapshot rm s-23jbf2v5m0123456789a")]
     Rm {
         /// The snapshot's id
+        #[arg(value_parser = NonEmptyStringValueParser::new())]
         snapshot: String,
         /// Also when disks were made from it: they can no longer be reset
         #[arg(long)]
@@ -588,6 +595,7 @@ pub(crate) enum InstanceCommand {
 #[derive(Debug, Args)]
 pub(crate) struct OneInstance {
     /// The instance's id
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
     pub(crate) instance: String,
     #[command(flatten)]
     pub(crate) owner: AccountArg,
@@ -596,7 +604,7 @@ pub(crate) struct OneInstance {
 #[derive(Debug, Args)]
 pub(crate) struct InstanceCreateArgs {
     /// The image its system disk is made from
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", value_parser = NonEmptyStringValueParser::new())]
     pub(crate) image: String,
     /// The size of its system disk [default: the image's]
     #[arg(long)]
@@ -673,6 +681,32 @@ mod tests {
             let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
             assert!(help.contains("Example"), "{} has no example", command.get_name());
             assert!(help.contains("  reinit "), "{}'s example is no command", command.get_name());
+        });
+    }
+
+    /// An empty variable of a script: taken for "left out" it would be a disk that is empty instead of the image's,
+    /// a key for another account.
+    #[test]
+    fn an_id_or_account_that_is_empty_is_wrong_usage() {
+        for line in [
+            &["disk", "create", "--size", "1G", "--snapshot", ""][..],
+            &["disk", "create", "--size", "1G", "--image", ""],
+            &["key", "create", "--account", ""],
+            &["disk", "ls", "--account", ""],
+            &["image", "show", ""],
+            &["snapshot", "rm", ""],
+        ] {
+            let refused = Cli::try_parse_from([&["reinit"], line].concat()).unwrap_err();
+            assert_eq!(refused.exit_code(), 2, "{line:?}");
+        }
+        let free = ["name", "category"];
+        every_command(&Cli::command(), &mut |command| {
+            for argument in command.get_arguments() {
+                let parser = format!("{:?}", argument.get_value_parser());
+                let may_be_empty = parser == "ValueParser::string";
+                let name = argument.get_id().as_str();
+                assert!(!may_be_empty || free.contains(&name), "{}: {name}", command.get_name());
+            }
         });
     }
 
