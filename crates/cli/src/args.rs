@@ -41,7 +41,8 @@ pub(crate) struct FsckArgs {
     #[arg(long)]
     pub(crate) repair: bool,
     /// With --repair: tell what it would do, and change nothing
-    #[arg(long, requires = "repair")]
+    // A conflict elsewhere waives what is required: named here too, or the others would run in earnest.
+    #[arg(long, requires = "repair", conflicts_with_all = ["rebuild", "accept"])]
     pub(crate) dry_run: bool,
     /// Make a lost ledger and a lost catalog anew of the headers of the layers; disks then stay closed until accepted
     #[arg(long, conflicts_with_all = ["repair", "accept"])]
@@ -50,7 +51,7 @@ pub(crate) struct FsckArgs {
     #[arg(long, value_name = "DISK", conflicts_with = "repair", value_parser = NonEmptyStringValueParser::new())]
     pub(crate) accept: Option<String>,
     /// With --accept: open it at its origin instead; what was written to it is gone
-    #[arg(long, requires = "accept")]
+    #[arg(long, requires = "accept", conflicts_with_all = ["repair", "rebuild"])]
     pub(crate) reset: bool,
 }
 
@@ -708,6 +709,23 @@ mod tests {
                 assert!(!may_be_empty || free.contains(&name), "{}: {name}", command.get_name());
             }
         });
+    }
+
+    #[test]
+    fn a_dry_run_is_never_taken_for_a_real_one() {
+        for line in [
+            &["--accept", "d-1", "--dry-run"][..],
+            &["--accept", "d-1", "--reset", "--dry-run"],
+            &["--rebuild", "--dry-run"],
+            &["--rebuild", "--reset"],
+            &["--repair", "--reset"],
+            &["--dry-run"],
+        ] {
+            let line = [&["reinit", "fsck"], line].concat();
+            assert!(Cli::try_parse_from(&line).is_err(), "{line:?}");
+        }
+        Cli::try_parse_from(["reinit", "fsck", "--repair", "--dry-run"]).unwrap();
+        Cli::try_parse_from(["reinit", "fsck", "--accept", "d-1", "--reset"]).unwrap();
     }
 
     #[test]
