@@ -15,7 +15,7 @@ use block_store::{FileStorage, Store};
 use catalog::SledCatalog;
 use serde_json::json;
 
-use crate::{failure::Failure, output::Report, places::Places};
+use crate::{daemon::no_store, failure::Failure, output::Report, places::Places};
 
 /// What may be in the directory already: the configuration, what an earlier `init` left, and what a fresh file
 /// system has.
@@ -33,6 +33,7 @@ pub(crate) fn run(places: &Places) -> Result<Report, Failure> {
 pub(crate) fn create(places: &Places) -> anyhow::Result<()> {
     let store = places.store();
     make_directory(store)?;
+    refuse_store(places)?;
     refuse_foreign(store)?;
     if !places.catalog().exists() {
         let made = SledCatalog::create(&places.catalog());
@@ -49,19 +50,58 @@ fn make_directory(store: &Path) -> anyhow::Result<()> {
     made.with_context(|| format!("making the directory {}", store.display()))
 }
 
+/// Also one whose ledger is lost: told to take an empty directory, somebody might empty this one.
+fn refuse_store(places: &Places) -> anyhow::Result<()> {
+    let store = places.store();
+    if store.join("ledger").exists() {
+        bail!("{} is a store already; serve it with: reinit --store {0} serve", store.display());
+    }
+    let has_layers = fs::read_dir(store.join("layers")).is_ok_and(|mut all| all.next().is_some());
+    if has_layers { Err(no_store(places).into()) } else { Ok(()) }
+}
+
 fn refuse_foreign(store: &Path) -> anyhow::Result<()> {
     let entries = fs::read_dir(store).and_then(Iterator::collect::<io::Result<Vec<_>>>);
     for entry in entries.with_context(|| format!("reading {}", store.display()))? {
         let name = entry.file_name();
-        if name == "ledger" {
-            bail!(
-                "{} is a store already; serve it with: reinit --store {0} serve",
-                store.display()
-            );
-        }
         if !HARMLESS.iter().any(|harmless| name == *harmless) {
             bail!("{} holds {}; give an empty or a new directory", store.display(), name.display());
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_is_never_told_to_be_emptied_also_not_one_without_its_ledger() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = directory.path();
+        let refused = || {
+            let failure = run(&Places::new(Some(store)).unwrap()).unwrap_err();
+            assert!(!failure.message.contains("empty"), "{}", failure.message);
+            failure.message
+        };
+        create(&Places::new(Some(store)).unwrap()).unwrap();
+        fs::write(store.join("audit.jsonl"), "").unwrap();
+        fs::create_dir(store.join("layers/0123456789abcdef0123456789abcdef")).unwrap();
+        assert!(refused().contains("is a store already"));
+        fs::remove_file(store.join("ledger")).unwrap();
+        assert!(refused().contains("fsck --rebuild"));
+        assert!(!store.join("ledger").exists());
+    }
+
+    #[test]
+    fn an_init_that_was_broken_off_is_gone_on_with() {
+        let directory = tempfile::tempdir().unwrap();
+        let places = Places::new(Some(directory.path())).unwrap();
+        create(&places).unwrap();
+        fs::remove_file(directory.path().join("ledger")).unwrap();
+        create(&places).unwrap();
+        fs::write(directory.path().join("mine"), "").unwrap();
+        fs::remove_file(directory.path().join("ledger")).unwrap();
+        assert!(create(&places).unwrap_err().to_string().contains("holds mine"));
+    }
 }
