@@ -166,12 +166,22 @@ impl Config {
 impl ConfigFile {
     fn read(path: &Path) -> Result<Self, Failure> {
         match fs::read_to_string(path) {
-            // The first line of the message names the key or the place; the rest is a drawing of it.
-            Ok(text) => toml::from_str(&text).map_err(|error| refused(path, error.message())),
+            Ok(text) => toml::from_str(&text).map_err(|error| refused(path, placed(&text, &error))),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
             Err(error) => Err(refused(path, error)),
         }
     }
+}
+
+/// The message alone names the key only where the key is what is wrong.
+fn placed(text: &str, error: &toml::de::Error) -> String {
+    let message = error.message();
+    let Some(before) = error.span().and_then(|span| text.get(..span.start)) else {
+        return message.into();
+    };
+    let number = before.matches('\n').count();
+    let line = text.lines().nth(number).unwrap_or_default().trim();
+    format!("line {}: {line}: {message}", number + 1)
 }
 
 fn refused(path: &Path, why: impl std::fmt::Display) -> Failure {
@@ -289,8 +299,10 @@ mod tests {
             ("audit_keep = 0", "audit_keep"),
             ("rate_per_key = 0", "rate_per_key"),
             ("burst_per_key = 5", "rate_per_key"),
-            ("audit_keep = -1", "integer"),
-            ("listen = 'nowhere'", "socket address"),
+            ("audit_keep = -1", "audit_keep"),
+            ("\n# mine\nlisten = 'nowhere'", "line 3: listen = 'nowhere': invalid socket address"),
+            ("snapshot_cutoff = 'x'", "snapshot_cutoff"),
+            ("tls = 1", "tls"),
             ("[buckets.b]\ndirectory = 'here'", "buckets.b.directory"),
             ("[buckets.b]\npath = '/x'", "path"),
             ("[buckets.b]", "directory"),
