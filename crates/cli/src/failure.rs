@@ -69,6 +69,9 @@ fn next_step(code: &str) -> Option<&'static str> {
         "SnapshotCreatedDisk" | "ImageUsingByInstance" => {
             "With --force it goes all the same, and what was made from it can no longer be reset."
         }
+        "InvalidAccessKeyId.NotFound" => "`reinit key ls` lists the keys.",
+        "DiskNotPortable" => "It goes with its instance alone.",
+        "ImportImageFailed" => "Nothing of it is left; put that right and import it again.",
         "InsufficientStorage" => "Delete or trim something; resets and deletes still work.",
         "InternalError" => {
             "The daemon's log has the cause; `reinit disk show` tells why a disk is refused."

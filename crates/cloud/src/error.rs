@@ -658,7 +658,7 @@ impl From<StoreError> for CloudError {
                 Self::ValueNotSupported { field: Field::DiskSize, value: size.to_string() }
             }
             StoreError::ChainTooLong(_) => Self::QuotaExceeded { what: Quota::Snapshots },
-            StoreError::Source(refused) => Self::ImageRefused { detail: refused.to_string() },
+            StoreError::Source(refused) => Self::ImageRefused { detail: refused.told() },
             other => Self::internal(other),
         }
     }

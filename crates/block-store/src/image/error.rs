@@ -67,6 +67,14 @@ pub enum ImageError {
 }
 
 impl ImageError {
+    /// In one line with what the system said, which alone tells a full disk from a broken one. No path is in it.
+    pub fn told(&self) -> String {
+        match self {
+            Self::Io { context, source } => format!("{context}: {source}"),
+            other => other.to_string(),
+        }
+    }
+
     /// The image is damaged or hostile.
     pub(super) fn refused(reason: impl Into<String>) -> Self {
         Self::Refused { reason: reason.into() }
@@ -92,5 +100,17 @@ impl ImageError {
         } else {
             Self::refused(error.to_string().escape_debug().to_string())
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_system_said_is_told() {
+        let full = ImageError::io("writing the image")(io::ErrorKind::StorageFull.into());
+        assert_eq!(full.told(), "writing the image: no storage space");
+        assert_eq!(ImageError::Cancelled.told(), "cancelled");
     }
 }

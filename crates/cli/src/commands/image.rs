@@ -120,7 +120,7 @@ fn wait_for(
                 bar.finish_and_clear();
                 return Ok(());
             }
-            "Failed" => return Err(failed(&now)),
+            "Failed" => return Err(failed(&args.file, &now)),
             _ => {}
         }
         if control.pause(POLL, &mut interrupt) {
@@ -133,10 +133,14 @@ fn wait_for(
     }
 }
 
-fn failed(task: &Value) -> Failure {
+fn failed(file: &Path, task: &Value) -> Failure {
     Failure {
         code: text(task, "ErrorCode"),
-        message: text(task, "ErrorMessage"),
+        message: format!(
+            "{}: {}.",
+            file.display(),
+            text(task, "ErrorMessage").trim_end_matches('.')
+        ),
         request_id: text(task, "RequestId"),
     }
 }

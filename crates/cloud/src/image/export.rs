@@ -157,7 +157,7 @@ impl Cloud {
                 Ok(())
             });
             if let Err(error) = settled {
-                tracing::error!(bucket = %name, %error, "the bucket cannot be used");
+                tracing::error!(bucket = %name, directory = %bucket.directory.display(), ?error, "the bucket cannot be used");
             }
         }
     }

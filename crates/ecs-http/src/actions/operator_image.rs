@@ -112,7 +112,7 @@ fn abandoned(path: &Path, client: &Client, error: &ImageError) -> Refusal {
     if client.is_gone() {
         return Refusal::new("Cancelled", 400, "The export was cancelled; nothing of it is left.");
     }
-    Refusal::new("ExportImageFailed", 403, format!("{}: {error}.", path.display()))
+    Refusal::new("ExportImageFailed", 403, format!("{}: {}.", path.display(), error.told()))
 }
 
 fn show_task(call: &Call<'_>) -> Result<Fields, Refusal> {
