@@ -7,11 +7,12 @@
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::*;
 use crate::census::Census;
-use crate::envelope::{seal, unseal};
+use crate::codec;
+use crate::envelope::{seal, unseal, unwrap};
 
 const NOW: i64 = 1_790_000_000;
 
@@ -155,7 +156,7 @@ fn disk() {
 }
 
 #[test]
-fn image() {
+fn image_of_version_1() {
     let shared = ImageV1 {
         id: "m-1".to_owned(),
         account: "lab".to_owned(),
@@ -182,7 +183,7 @@ fn image() {
         }],
         tags: tags(),
     };
-    check("image-shared", &shared);
+    check_image_1("image-shared", &shared);
     let states = [
         ("creating", ImageStatusV1::Creating),
         ("waiting", ImageStatusV1::Waiting),
@@ -192,8 +193,43 @@ fn image() {
     ];
     for (name, status) in states {
         let image = ImageV1 { status, layer: None, root: None, ..shared.clone() };
-        check(&format!("image-{name}"), &image);
+        check_image_1(&format!("image-{name}"), &image);
     }
+}
+
+#[test]
+fn image() {
+    let hardened = ImageV2 {
+        id: "m-1".to_owned(),
+        account: "lab".to_owned(),
+        name: "debian".to_owned(),
+        description: "an image".to_owned(),
+        version: "13".to_owned(),
+        size: 20 << 30,
+        layer: Some([0xa5; 16]),
+        root: Some([0x5a; 32]),
+        architecture: "x86_64".to_owned(),
+        os_type: "linux".to_owned(),
+        os_name: "Debian 13".to_owned(),
+        platform: "Debian".to_owned(),
+        status: ImageStatusV1::Available,
+        public: true,
+        shared_with: BTreeMap::from([(1_000_000_000_000_002, NOW + 5)]),
+        created: NOW,
+        source_snapshot: Some("s-1".to_owned()),
+        format: "qcow2".to_owned(),
+        data_disks: Vec::new(),
+        tags: tags(),
+        security_layer: Some(SecurityLayerV1 {
+            layer: [0xc3; 16],
+            root: Some([0x3c; 32]),
+            size: 40 << 30,
+            snapshot: "s-3".to_owned(),
+            added: NOW + 6,
+        }),
+    };
+    check("image-hardened", &hardened);
+    check("image-plain", &ImageV2 { security_layer: None, ..hardened });
 }
 
 #[test]
@@ -285,7 +321,7 @@ fn marks() {
 
 /// The checked-in bytes are this record, and this record is these bytes.
 fn check<R: Record + PartialEq + Debug>(name: &str, record: &R) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/v1").join(name);
+    let path = golden_path(R::VERSION, name);
     let sealed = seal(record).unwrap();
     if std::env::var_os("WRITE_GOLDEN").is_some() && !path.exists() {
         fs::write(&path, &sealed).unwrap();
@@ -293,6 +329,25 @@ fn check<R: Record + PartialEq + Debug>(name: &str, record: &R) {
     let golden = fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     assert_eq!(&unseal::<R>(&record.key(), &golden).unwrap(), record, "{name} decodes differently");
     assert_eq!(golden, sealed, "{name} encodes differently");
+}
+
+/// The checked-in bytes of an image of version 1 are this record, and open as one of today.
+fn check_image_1(name: &str, old: &ImageV1) {
+    let golden = fs::read(golden_path(1, name)).unwrap();
+    let envelope = unwrap(&format!("image/{}", old.id), &golden).unwrap();
+    assert_eq!((envelope.kind, envelope.version), (Image::KIND, 1));
+    assert_eq!(envelope.payload, codec::encode(old).unwrap(), "{name} encodes differently");
+    let today = Image::from(old.clone());
+    assert_eq!(today.security_layer, None);
+    assert_eq!(
+        unseal::<Image>(&today.key(), &golden).unwrap(),
+        today,
+        "{name} decodes differently"
+    );
+}
+
+fn golden_path(version: u16, name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/golden/v{version}")).join(name)
 }
 
 fn tags() -> Tags {

@@ -8,8 +8,9 @@
 //! 2. A change is a new struct `DiskV2` beside the old one, with `impl From<DiskV1> for DiskV2`, a
 //!    new `VERSION`, the alias `pub type Disk = DiskV2;` moved on, and a [`Record::decode`] that
 //!    reads version 1 and converts. Variants may only be appended to an enum, and then in a new
-//!    struct version too, because an older program would refuse them. A precondition compares
-//!    stored bytes, so whoever adds a version also lets opening rewrite the older ones.
+//!    struct version too, because an older program would refuse them. Stored records of an older
+//!    version stay as they are until they are next put; a precondition compares stored bytes, so
+//!    whoever first holds such a record to one lets opening rewrite the older ones.
 //! 3. Only types with one encoding: `BTreeMap`, `Vec`, `u64`, `i64`, `String`, `Option`, arrays,
 //!    enums. No `HashMap` (unstable bytes), no `usize`, no serde attribute that skips, flattens or
 //!    defaults a field.
@@ -45,7 +46,10 @@ pub use disk::{
     Attachment, AttachmentV1, Disk, DiskRole, DiskRoleV1, DiskV1, Origin, OriginV1, PendingReset,
     PendingResetV1,
 };
-pub use image::{Image, ImageDisk, ImageDiskV1, ImageStatus, ImageStatusV1, ImageV1};
+pub use image::{
+    Image, ImageDisk, ImageDiskV1, ImageStatus, ImageStatusV1, ImageV1, ImageV2, SecurityLayer,
+    SecurityLayerV1,
+};
 pub use import::{Import, ImportV1};
 pub use instance::{Instance, InstanceV1, Power, PowerV1};
 pub use key::{Key, KeyV1, Role, RoleV1};
