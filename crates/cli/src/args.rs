@@ -326,6 +326,14 @@ pub(crate) enum ImageCommand {
         after_help = "Example:\n  reinit image export m-23jbf2v5m0123456789a copy.qcow2 --format qcow2"
     )]
     Export(ImageExportArgs),
+    /// Give a public image a security layer, which SecurityEnhancementStrategy=Active leads to, or take it away
+    ///
+    /// The snapshot is of a system disk made from the image, on which the security software was installed; it may
+    /// be deleted afterwards. Disks that stand on a layer that is taken away keep what they have until they are reset.
+    #[command(after_help = "Examples:\n  \
+                            reinit image harden m-23jbf2v5m0123456789a --from s-23jbf2v5m0123456789a\n  \
+                            reinit image harden m-23jbf2v5m0123456789a --remove")]
+    Harden(ImageHardenArgs),
     /// Delete an image; disks made from it keep their content
     #[command(after_help = "Example:\n  reinit image rm m-23jbf2v5m0123456789a")]
     Rm {
@@ -344,6 +352,18 @@ pub(crate) struct OneImage {
     pub(crate) image: String,
     #[command(flatten)]
     pub(crate) owner: AccountArg,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ImageHardenArgs {
+    #[command(flatten)]
+    pub(crate) image: OneImage,
+    /// The snapshot that holds the image with the software installed
+    #[arg(long, value_name = "SNAPSHOT", required_unless_present = "remove")]
+    pub(crate) from: Option<String>,
+    /// Take the security layer away
+    #[arg(long, conflicts_with = "from")]
+    pub(crate) remove: bool,
 }
 
 #[derive(Debug, Args)]

@@ -12,6 +12,7 @@ use std::io;
 use block_store::StoreError;
 use catalog::CatalogError;
 use reinit::ResetError;
+use thiserror::Error;
 
 use crate::{Role, SnapshotStatus, disk::DiskStatus, instance::InstanceStatus};
 
@@ -98,9 +99,20 @@ pub enum CloudError {
     /// A modification that modifies nothing.
     #[error("nothing to modify is given")]
     NothingToModify,
-    /// `SecurityEnhancementStrategy=Active`: no image here carries a security layer.
-    #[error("no image here carries a security layer; use SecurityEnhancementStrategy=Deactive")]
-    SecurityEnhancementUnsupported,
+    /// `SecurityEnhancementStrategy=Active` where it leads nowhere.
+    #[error("SecurityEnhancementStrategy=Active is not possible here: {why}")]
+    SecurityEnhancementRefused {
+        /// What is in the way.
+        why: WhyNotActive,
+    },
+    /// An image cannot be given that security layer, or has none to lose.
+    #[error("the image {image} {why}")]
+    NoSecurityLayer {
+        /// The image.
+        image: String,
+        /// What is in the way.
+        why: WhyNoSecurityLayer,
+    },
     /// What the disk held was kept, as asked, but the reset after it failed or may have.
     #[error("{reason}; what the disk held is kept in the snapshot {snapshot}")]
     KeptButNotReset {
@@ -622,6 +634,45 @@ pub enum Quota {
     Images,
     /// Accounts one image is shared with.
     ImageShares,
+}
+
+/// Why a disk cannot go to a security layer.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum WhyNotActive {
+    /// It is for what an image was put on.
+    #[error("it is for system disks made from an image")]
+    NoSystemDisk,
+    /// The image is some account's own.
+    #[error("the image {0} is not public")]
+    NotPublic(String),
+    /// Nobody gave the image one.
+    #[error("the image {0} has no security layer")]
+    NoLayer(String),
+    /// The layer was made of a larger disk.
+    #[error("the disk has {size} bytes and the security layer needs {needed}")]
+    TooSmall {
+        /// Of the disk.
+        size: u64,
+        /// Of the layer.
+        needed: u64,
+    },
+}
+
+/// Why an image does not get a security layer, or does not lose one.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum WhyNoSecurityLayer {
+    /// Only public images have one.
+    #[error("is not public; only a public image may have a security layer")]
+    NotPublic,
+    /// The chain of the snapshot does not stand on the image.
+    #[error("is not what the disk of the snapshot {0} was made from")]
+    OfOtherImage(String),
+    /// The snapshot is the image.
+    #[error("is all that the snapshot {0} holds: nothing was installed on its disk")]
+    NothingInstalled(String),
+    /// It has none.
+    #[error("has no security layer")]
+    NothingToRemove,
 }
 
 impl CloudError {

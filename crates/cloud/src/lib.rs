@@ -19,7 +19,7 @@
 //! | ReInitDisk, ResetDisk, ResetDisks | `reinit_disk`, `reinit_disks`, `plan_reinit`, `reset_disk`, `reset_disks`, `verify_disk` |
 //! | disks | `create_disk`, `attach_disk`, `detach_disk`, `delete_disk`, `resize_disk`, `replace_system_disk`, `modify_disk`, `describe_disks`, `show_disk` |
 //! | snapshots | `create_snapshot`, `describe_snapshots`, `delete_snapshot`, `create_snapshot_group`, `describe_snapshot_groups`, `delete_snapshot_group` |
-//! | images | `import_image`, `import_object`, `export_image`, `create_image`, `copy_image`, `describe_images`, `delete_image`, `share_image`, `image_shares`, `open_image` |
+//! | images | `import_image`, `import_object`, `export_image`, `create_image`, `copy_image`, `describe_images`, `delete_image`, `share_image`, `image_shares`, `open_image`, `harden_image`, `soften_image` |
 //! | instances | `create_instance`, `run_instances`, `start_instance`, `stop_instance`, `reboot_instance`, `change_power`, `delete_instance`, `modify_instance`, `describe_instances` |
 //! | tags | `tag_resources`, `untag_resources`, `list_tags` |
 //! | tasks | `describe_tasks`, `describe_task`, `cancel_task` |
@@ -52,6 +52,7 @@ mod reset_disk;
 mod rules;
 mod scrub;
 mod secret;
+mod security_layer;
 mod session;
 mod settings;
 mod snapshot;
@@ -77,12 +78,12 @@ pub use disk::{
     AttachDisk, AttachmentView, CreateDisk, DescribeDisks, DiskDetail, DiskStatus, DiskView,
     LastReset, ModifyDisk, ReplaceSystemDisk, ResizeDisk,
 };
-pub use error::{CloudError, Countable, Field, Quota, Resource};
+pub use error::{CloudError, Countable, Field, Quota, Resource, WhyNoSecurityLayer, WhyNotActive};
 pub use filter::TagFilter;
 pub use image::{
     CopyImage, CreateImage, DescribeImages, ExportFormat, ExportImage, ImageDataDisk,
     ImageDiskAsked, ImageFrom, ImageOwnerAlias, ImageShare, ImageView, ImportImage, ImportObject,
-    ImportStarted, OpenImage, ShareImage,
+    ImportStarted, OpenImage, SecurityLayerView, ShareImage,
 };
 pub use instance::{
     ChangePower, CreateInstance, DataDisk, DescribeInstances, InstanceCreated, InstanceStatus,

@@ -55,8 +55,8 @@ pub struct RebuiltDisk {
 /// What no header holds.
 const NOT_IN_HEADERS: &str = "not known, for no header holds it: instances and attachments, access keys, tags, \
      descriptions, categories, quotas, times, who images are shared with, disks that were not written since they were made, \
-     snapshots of a disk that was not written since its last snapshot or reset, and images made of snapshots or of the \
-     same content as another";
+     snapshots of a disk that was not written since its last snapshot or reset, images made of snapshots or of the \
+     same content as another, and which images carry a security layer";
 
 /// Makes the records.
 pub fn rebuild_catalog(
@@ -174,6 +174,7 @@ impl Rebuilding<'_> {
             format: String::new(),
             data_disks: Vec::new(),
             tags: BTreeMap::new(),
+            security_layer: None,
         }
     }
 

@@ -23,7 +23,7 @@ use crate::{
     client_token::Tokens,
     cloud::{disk_name, layer_name},
     instance::waits_for_start,
-    world::World,
+    world::{World, image_layers},
 };
 
 /// Everything the catalog holds.
@@ -214,7 +214,7 @@ fn resume_snapshots(cloud: &Cloud) {
 impl World {
     /// The layers that records name.
     pub(crate) fn layers(&self) -> impl Iterator<Item = LayerId> {
-        let images = self.images.values().filter_map(|image| image.layer);
+        let images = self.images.values().flat_map(image_layers);
         let snapshots = self.snapshots.values().filter_map(|snapshot| snapshot.layer);
         images.chain(snapshots).map(layer_name)
     }

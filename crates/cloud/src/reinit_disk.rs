@@ -30,13 +30,13 @@ use serde::Serialize;
 use zeroize::Zeroizing;
 
 use crate::{
-    Caller, Cloud, CloudError, DiskStatus, Field, InstanceStatus, LastReset, SecretText,
+    Caller, Cloud, CloudError, DiskStatus, InstanceStatus, LastReset, SecretText,
     caller::Right,
     claim::{Claim, Hold},
     client_token::TokenSlot,
     cloud::disk_name,
     disk::Category,
-    keep, password, rules,
+    keep, password, rules, security_layer,
     source::{self, Found},
     texts,
     world::World,
@@ -134,7 +134,7 @@ impl Cloud {
         caller.may(Right::Reset, "ReInitDisk")?;
         check_parameters(request)?;
         let world = self.world_when(|world| world.is_quiet_behind(&request.disk));
-        let (_, _, found) = self.check_reinit(&world, caller, &request.disk)?;
+        let (_, _, found) = self.check_reinit(&world, caller, request)?;
         if request.keep {
             self.check_keep(&world, caller, &request.disk)?;
         }
@@ -161,7 +161,7 @@ impl Cloud {
         caller.may(Right::Reset, "ReInitDisk")?;
         check_parameters(request)?;
         let mut world = self.world_when(|world| world.is_quiet_behind(&request.disk));
-        let (disk, instance, found) = self.check_reinit(&world, caller, &request.disk)?;
+        let (disk, instance, found) = self.check_reinit(&world, caller, request)?;
         let (disk, instance) = (disk.clone(), instance.id.clone());
         // The last rules: from here on nothing but a failure stands in the way.
         let keeping = match request.keep {
@@ -190,20 +190,24 @@ impl Cloud {
         })
     }
 
-    /// Rows 1 to 11.
+    /// Rows 1 to 11, and then whether there is a security layer if one is asked for.
     fn check_reinit<'w>(
         &self,
         world: &'w World,
         caller: &Caller,
-        id: &str,
+        request: &ReInitDisk,
     ) -> Result<(&'w Disk, &'w Instance, Found), CloudError> {
-        let disk = world.disk(&caller.account, id)?;
+        let disk = world.disk(&caller.account, &request.disk)?;
         let instance = self.check_resettable(world, disk)?;
         if !instance.ever_started {
             return Err(CloudError::NeverStarted { instance: instance.id.clone() });
         }
         not_in_a_snapshot(world, disk)?;
-        let found = source::initial(world, self.snapshot_cutoff(), disk)?;
+        let plain = source::initial(world, self.snapshot_cutoff(), disk)?;
+        let found = match security_layer::is_active(request.security_enhancement.as_deref())? {
+            true => security_layer::for_reset(world, disk)?,
+            false => plain,
+        };
         Ok((disk, instance, found))
     }
 
@@ -237,7 +241,7 @@ impl Cloud {
     /// The disk is `ReIniting`, and what it goes to cannot go away.
     pub(crate) fn claim_reset(&self, world: &mut World, disk: &Disk, found: &Found) -> Claim {
         let mut holds = vec![Hold::Disk(disk.id.clone(), DiskStatus::ReIniting)];
-        holds.extend(found.pin.clone().map(Hold::Pin));
+        holds.extend(found.holds());
         self.claim(world, holds)
     }
 
@@ -440,19 +444,8 @@ pub(crate) fn not_in_a_snapshot(world: &World, disk: &Disk) -> Result<(), CloudE
 }
 
 fn check_parameters(request: &ReInitDisk) -> Result<(), CloudError> {
-    check_security_enhancement(request.security_enhancement.as_deref())?;
+    security_layer::is_active(request.security_enhancement.as_deref())?;
     check_login(request.password.as_ref(), request.key_pair.as_deref())
-}
-
-pub(crate) fn check_security_enhancement(asked: Option<&str>) -> Result<(), CloudError> {
-    match texts::given(asked) {
-        None | Some("Deactive") => Ok(()),
-        Some("Active") => Err(CloudError::SecurityEnhancementUnsupported),
-        Some(other) => {
-            let (field, value) = (Field::SecurityEnhancementStrategy, other.into());
-            Err(CloudError::ValueNotSupported { field, value })
-        }
-    }
 }
 
 /// A password or a key pair, not both.

@@ -17,6 +17,7 @@ use std::{
 
 use block_device::ByteLength;
 use block_store::{LastScrub, LayerId, Progress, Scrub, ScrubReport, Store, StoreError};
+use catalog::record::Image;
 use parking_lot::Mutex;
 
 use crate::{Caller, Cloud, CloudError, cloud::layer_name, world::World};
@@ -136,14 +137,18 @@ impl ScrubView {
 }
 
 impl World {
-    /// The images and snapshots that these layers are, as `kind:id`.
+    /// The images, their security layers, and the snapshots that these layers are, as `kind:id`.
     fn names_of(&self, layers: &BTreeSet<LayerId>) -> Vec<String> {
         let is_meant =
             |layer: Option<_>| layer.is_some_and(|layer| layers.contains(&layer_name(layer)));
         let images = self.images.values().filter(|image| is_meant(image.layer));
         let images = images.map(|image| format!("image:{}", image.id));
+        let security = |image: &Image| image.security_layer.as_ref().map(|layer| layer.layer);
+        let hardened = self.images.values().filter(|image| is_meant(security(image)));
+        let hardened = hardened.map(|image| format!("security-layer-of:{}", image.id));
         let snapshots = self.snapshots.values().filter(|snapshot| is_meant(snapshot.layer));
-        images.chain(snapshots.map(|snapshot| format!("snapshot:{}", snapshot.id))).collect()
+        let snapshots = snapshots.map(|snapshot| format!("snapshot:{}", snapshot.id));
+        images.chain(hardened).chain(snapshots).collect()
     }
 }
 

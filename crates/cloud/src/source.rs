@@ -4,10 +4,10 @@
 //! told from what never was; a source another account owns counts only while it may be used.
 //! Left to others: rows 1 to 7 (`reinit_disk`), the reset itself (`reinit`).
 
-use catalog::record::{Disk, Image, Origin, RootBytes, Snapshot};
+use catalog::record::{Disk, Image, LayerBytes, Origin, RootBytes, Snapshot};
 use reinit::Source;
 
-use crate::{CloudError, cloud::layer_name, world::World};
+use crate::{CloudError, claim::Hold, cloud::layer_name, world::World};
 
 /// A source that was found.
 #[derive(Debug)]
@@ -16,14 +16,26 @@ pub(crate) struct Found {
     pub(crate) source: Source,
     /// The image or snapshot to pin while it is used.
     pub(crate) pin: Option<String>,
+    /// The layer to pin where its record may stop naming it.
+    pub(crate) layer_pin: Option<LayerBytes>,
     /// The root over its content, once known.
     pub(crate) root: Option<RootBytes>,
+}
+
+impl Found {
+    /// What keeps it there while something is on its way to it.
+    pub(crate) fn holds(&self) -> impl Iterator<Item = Hold> + use<> {
+        let pin = self.pin.clone().map(Hold::Pin);
+        pin.into_iter().chain(self.layer_pin.map(Hold::LayerPin))
+    }
 }
 
 /// What the disk goes back to, or which of the rows 8 to 11 stands against it.
 pub(crate) fn initial(world: &World, cutoff: i64, disk: &Disk) -> Result<Found, CloudError> {
     match &disk.origin {
-        Origin::Empty => Ok(Found { source: Source::Empty, pin: None, root: None }),
+        Origin::Empty => {
+            Ok(Found { source: Source::Empty, pin: None, layer_pin: None, root: None })
+        }
         Origin::Snapshot { id } => match world.snapshots.get(id) {
             Some(snapshot) if is_too_old(snapshot, cutoff) && disk.detached.is_some() => {
                 Err(CloudError::SnapshotTooOld { snapshot: id.clone() })
@@ -42,6 +54,7 @@ pub(crate) fn of_snapshot(snapshot: &Snapshot) -> Found {
     Found {
         source: Source::Snapshot(snapshot.layer.map(layer_name)),
         pin: Some(snapshot.id.clone()),
+        layer_pin: None,
         root: snapshot.root,
     }
 }
@@ -49,7 +62,7 @@ pub(crate) fn of_snapshot(snapshot: &Snapshot) -> Found {
 /// An image without a layer is one of an empty disk.
 fn of_image(image: &Image) -> Found {
     let source = image.layer.map_or(Source::Empty, |layer| Source::Image(layer_name(layer)));
-    Found { source, pin: Some(image.id.clone()), root: image.root }
+    Found { source, pin: Some(image.id.clone()), layer_pin: None, root: image.root }
 }
 
 pub(crate) fn is_too_old(snapshot: &Snapshot, cutoff: i64) -> bool {

@@ -189,13 +189,19 @@ impl World {
 
     /// Whether a record other than these names the layer, or is about to.
     pub(crate) fn names_layer(&self, layer: &LayerBytes, except: &[&str]) -> bool {
-        let images = self.images.values().map(|image| (&image.id, &image.layer));
-        let snapshots = self.snapshots.values().map(|snapshot| (&snapshot.id, &snapshot.layer));
+        let images = self.images.values().filter(|image| !except.contains(&image.id.as_str()));
+        let snapshots =
+            self.snapshots.values().filter(|snapshot| !except.contains(&snapshot.id.as_str()));
         self.claims.layer_pins.contains_key(layer)
-            || images
-                .chain(snapshots)
-                .any(|(id, named)| !except.contains(&id.as_str()) && named.as_ref() == Some(layer))
+            || images.flat_map(image_layers).any(|named| named == *layer)
+            || snapshots.filter_map(|snapshot| snapshot.layer).any(|named| named == *layer)
     }
+}
+
+/// The layers an image names: its own, and its security layer.
+pub(crate) fn image_layers(image: &Image) -> impl Iterator<Item = LayerBytes> + use<> {
+    let security = image.security_layer.as_ref().map(|security| security.layer);
+    image.layer.into_iter().chain(security)
 }
 
 pub(crate) fn attached_to(disk: &Disk, instance: &str) -> bool {

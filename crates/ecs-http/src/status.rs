@@ -6,7 +6,7 @@
 //!
 //! An error below (a full or failing store) is logged here with its cause; the client gets the code only.
 
-use cloud::{CloudError, Countable, Field, Quota, Resource};
+use cloud::{CloudError, Countable, Field, Quota, Resource, WhyNoSecurityLayer};
 
 use crate::refusal::Refusal;
 
@@ -56,7 +56,15 @@ fn code_and_status(error: &CloudError, action: &str) -> (&'static str, u16) {
         CloudError::DuplicateTagKey { .. } => ("Duplicate.TagKey", 400),
         CloudError::TextsTooLong { .. } => ("InvalidParameter", 400),
         CloudError::NothingToModify => ("NoAttributeToModify", 400),
-        CloudError::SecurityEnhancementUnsupported => ("InvalidParameter", 400),
+        CloudError::SecurityEnhancementRefused { .. } => ("InvalidParameter", 400),
+        CloudError::NoSecurityLayer { why, .. } => match why {
+            WhyNoSecurityLayer::OfOtherImage(_) | WhyNoSecurityLayer::NothingInstalled(_) => {
+                ("InvalidParameter.Mismatch", 403)
+            }
+            WhyNoSecurityLayer::NotPublic | WhyNoSecurityLayer::NothingToRemove => {
+                ("InvalidParameter", 400)
+            }
+        },
         CloudError::KeptButNotReset { reason, .. } => code_and_status(reason, action),
         CloudError::DryRunPassed => match action {
             "ResetDisks" | "StartInstances" | "StopInstances" | "RebootInstances" => {

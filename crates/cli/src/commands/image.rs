@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 
 use crate::{
     args::{
-        Common, ExportFormat, ImageCommand, ImageExportArgs, ImageImportArgs, ImportFormat,
-        OneImage,
+        Common, ExportFormat, ImageCommand, ImageExportArgs, ImageHardenArgs, ImageImportArgs,
+        ImportFormat, OneImage,
     },
     control::{Control, text},
     failure::Failure,
@@ -40,6 +40,7 @@ pub(crate) fn run(
         }
         ImageCommand::Show(image) => show(control, image),
         ImageCommand::Export(args) => export(control, args),
+        ImageCommand::Harden(args) => harden(control, args),
         ImageCommand::Rm { image, force } => {
             let asked = image.owner.parameters().with("ImageId", &image.image).with("Force", force);
             let answer = control.call("DeleteImage", &asked)?;
@@ -74,8 +75,33 @@ fn show(control: &Control, image: &OneImage) -> Result<Report, Failure> {
         });
     };
     let names = ["IMAGE", "NAME", "STATUS", "SIZE", "OWNER", "MADE"];
-    let fields: Vec<(&str, String)> = names.into_iter().zip(row(&found)).collect();
+    let mut fields: Vec<(&str, String)> = names.into_iter().zip(row(&found)).collect();
+    fields.push(("SECURITY LAYER", security(&found["SecurityLayer"])));
     Ok(Report::fields(found, &image.image, &fields))
+}
+
+fn security(layer: &Value) -> String {
+    if layer.is_null() {
+        return "none".into();
+    }
+    let size = Size::new(layer["SizeBytes"].as_u64().unwrap_or(0));
+    let (snapshot, since) = (text(layer, "SnapshotId"), text(layer, "CreationTime"));
+    format!("from {snapshot}, {size}, since {since}")
+}
+
+fn harden(control: &Control, args: &ImageHardenArgs) -> Result<Report, Failure> {
+    let image = &args.image.image;
+    let asked = args.image.owner.parameters().with("ImageId", image);
+    let (answer, told) = match &args.from {
+        Some(snapshot) => (
+            control.call("HardenImage", &asked.with("SnapshotId", snapshot))?,
+            format!("{image} has a security layer, made from {snapshot}"),
+        ),
+        None => {
+            (control.call("SoftenImage", &asked)?, format!("{image} has no security layer now"))
+        }
+    };
+    Ok(Report::done(answer, vec![image.clone()], told))
 }
 
 /// Imports a file, showing how far it is; gives the image's id and the document.

@@ -11,7 +11,7 @@ use crate::{
     clock::whole_seconds,
     cloud::disk_name,
     filter::{check_ids, equals, equals_text, named, picked, tagged, within},
-    source,
+    security_layer, source,
     world::World,
 };
 
@@ -44,8 +44,24 @@ impl Cloud {
         let info = self.inner.store.disk(&name)?;
         let (written_since_reset, space, reason) = self.measured(&name)?;
         let last_reset = info.last_reset.map(|receipt| self.last_reset(id, info.size, &receipt));
+        let security_enhanced = self.stands_on_security_layer(id, info.base);
         let (epoch, refusal) = (info.epoch.get(), info.refusal.or(reason));
-        Ok(DiskDetail { view, epoch, written_since_reset, space, last_reset, refusal, exported })
+        Ok(DiskDetail {
+            view,
+            epoch,
+            written_since_reset,
+            space,
+            last_reset,
+            refusal,
+            exported,
+            security_enhanced,
+        })
+    }
+
+    fn stands_on_security_layer(&self, disk: &str, base: Option<LayerId>) -> bool {
+        let world = self.world();
+        let disk = world.disks.get(disk);
+        disk.is_some_and(|disk| security_layer::under(&world, disk, base).is_some())
     }
 
     /// What was written and what it takes; of a disk that is refused there is only the reason.
@@ -86,7 +102,9 @@ impl Cloud {
         let world = self.world();
         let record = world.disks.get(disk)?;
         let origin = source::initial(&world, i64::MIN, record).ok();
-        if origin.is_some_and(|found| found.source.layer() == base) {
+        if origin.is_some_and(|found| found.source.layer() == base)
+            || security_layer::under(&world, record, base).is_some()
+        {
             return Some(record.origin.clone());
         }
         let base = base.map(LayerId::to_bytes);

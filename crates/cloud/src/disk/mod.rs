@@ -252,6 +252,8 @@ pub struct DiskDetail {
     pub refusal: Option<String>,
     /// Whether it is exported right now.
     pub exported: bool,
+    /// Whether it stands on the security layer of its image.
+    pub security_enhanced: bool,
 }
 
 /// The last reset of a disk, from its ledger record.

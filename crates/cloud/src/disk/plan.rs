@@ -9,7 +9,8 @@ use block_store::{LayerId, StagedDisk};
 use catalog::{
     Batch, CatalogError,
     record::{
-        Attachment, ChargeType, Disk, DiskRole, ImageStatus, Origin, Snapshot, SnapshotStatus, Tags,
+        Attachment, ChargeType, Disk, DiskRole, Image, ImageStatus, LayerBytes, Origin, Snapshot,
+        SnapshotStatus, Tags,
     },
 };
 
@@ -18,7 +19,7 @@ use crate::{
     claim::Hold,
     cloud::{disk_name, layer_name},
     disk::Category,
-    ids, source, texts,
+    ids, security_layer, source, texts,
     world::World,
 };
 
@@ -27,6 +28,8 @@ use crate::{
 pub(crate) enum Given<'a> {
     Nothing,
     Image(&'a str),
+    /// An image with its security layer.
+    HardenedImage(&'a str),
     Snapshot(&'a str),
     /// A snapshot that an image of that account names.
     BehindImage {
@@ -63,6 +66,7 @@ pub(crate) struct DiskPlan {
     pub(crate) size: u64,
     base: Option<LayerId>,
     pin: Option<String>,
+    layer_pin: Option<LayerBytes>,
 }
 
 impl DiskPlan {
@@ -70,6 +74,7 @@ impl DiskPlan {
     pub(crate) fn holds(&self) -> Vec<Hold> {
         let mut holds = vec![Hold::Bytes(self.record.account.clone(), self.size)];
         holds.extend(self.pin.clone().map(Hold::Pin));
+        holds.extend(self.layer_pin.map(Hold::LayerPin));
         holds
     }
 }
@@ -81,6 +86,7 @@ struct Start {
     size: u64,
     base: Option<LayerId>,
     pin: Option<String>,
+    layer_pin: Option<LayerBytes>,
 }
 
 impl Cloud {
@@ -122,14 +128,16 @@ impl Cloud {
             delete_auto_snapshot: true,
             pending_reset: None,
         };
-        Ok(DiskPlan { record, size, base: start.base, pin: start.pin })
+        let Start { base, pin, layer_pin, .. } = start;
+        Ok(DiskPlan { record, size, base, pin, layer_pin })
     }
 
     fn start_of(&self, world: &World, seed: &DiskSeed<'_>) -> Result<Start, CloudError> {
         let own = seed.account.to_owned();
         match seed.given {
             Given::Nothing => {
-                Ok(Start { origin: Origin::Empty, owner: own, size: 0, base: None, pin: None })
+                let (base, pin, layer_pin) = (None, None, None);
+                Ok(Start { origin: Origin::Empty, owner: own, size: 0, base, pin, layer_pin })
             }
             Given::Snapshot(id) => {
                 let snapshot = world.snapshot(seed.account, id)?;
@@ -142,17 +150,14 @@ impl Cloud {
                 self.start_of_snapshot(world.snapshot(owner, snapshot)?)
             }
             Given::Image(id) => {
-                let image = world.visible_image(seed.account, id)?;
-                if image.status != ImageStatus::Available {
-                    return Err(CloudError::ImageNotReady { image: id.into() });
-                }
-                Ok(Start {
-                    origin: Origin::Image { id: id.into() },
-                    owner: image.account.clone(),
-                    size: image.size,
-                    base: image.layer.map(layer_name),
-                    pin: Some(id.into()),
-                })
+                let image = available_image(world, seed.account, id)?;
+                Ok(start_of_image(image, image.size, image.layer, None))
+            }
+            Given::HardenedImage(id) => {
+                let image = available_image(world, seed.account, id)?;
+                let security = security_layer::of_image(image)?;
+                let (size, layer) = (image.size.max(security.size), Some(security.layer));
+                Ok(start_of_image(image, size, layer, layer))
             }
         }
     }
@@ -171,6 +176,7 @@ impl Cloud {
             size: snapshot.size,
             base: snapshot.layer.map(layer_name),
             pin: Some(id),
+            layer_pin: None,
         })
     }
 
@@ -185,12 +191,14 @@ impl Cloud {
             (Given::Snapshot(_) | Given::BehindImage { .. }, asked) => {
                 Ok(asked.unwrap_or(0).max(start.size))
             }
-            (Given::Image(_), None) => Ok(self.default_size(seed, start.size)),
-            (Given::Image(_), Some(asked)) if asked < start.size => {
+            (Given::Image(_) | Given::HardenedImage(_), None) => {
+                Ok(self.default_size(seed, start.size))
+            }
+            (Given::Image(_) | Given::HardenedImage(_), Some(asked)) if asked < start.size => {
                 let least = start.size.div_ceil(GIB);
                 Err(CloudError::SmallerThanImage { gib: asked / GIB, least })
             }
-            (Given::Image(_), Some(asked)) => Ok(asked),
+            (Given::Image(_) | Given::HardenedImage(_), Some(asked)) => Ok(asked),
         }
     }
 
@@ -254,6 +262,30 @@ impl Cloud {
             }
         }
         Ok(())
+    }
+}
+
+fn available_image<'w>(world: &'w World, account: &str, id: &str) -> Result<&'w Image, CloudError> {
+    let image = world.visible_image(account, id)?;
+    if image.status != ImageStatus::Available {
+        return Err(CloudError::ImageNotReady { image: id.into() });
+    }
+    Ok(image)
+}
+
+fn start_of_image(
+    image: &Image,
+    size: u64,
+    base: Option<LayerBytes>,
+    layer_pin: Option<LayerBytes>,
+) -> Start {
+    Start {
+        origin: Origin::Image { id: image.id.clone() },
+        owner: image.account.clone(),
+        size,
+        base: base.map(layer_name),
+        pin: Some(image.id.clone()),
+        layer_pin,
     }
 }
 

@@ -20,8 +20,8 @@ use crate::{
     client_token::TokenSlot,
     cloud::disk_name,
     disk::{Category, DEFAULT_SYSTEM_CATEGORY, DiskPlan, DiskSeed, Given},
-    reinit_disk::{FirstBoot, check_login, check_security_enhancement, not_in_a_snapshot},
-    rules, texts,
+    reinit_disk::{FirstBoot, check_login, not_in_a_snapshot},
+    rules, security_layer, texts,
     world::World,
 };
 
@@ -62,7 +62,7 @@ impl Cloud {
         request: &ReplaceSystemDisk,
     ) -> Result<String, CloudError> {
         caller.may(Right::Change, "ReplaceSystemDisk")?;
-        check_security_enhancement(request.security_enhancement.as_deref())?;
+        security_layer::is_active(request.security_enhancement.as_deref())?;
         check_login(request.password.as_ref(), request.key_pair.as_deref())?;
         let token = request.client_token.as_deref();
         let secret = request.password.as_ref().map_or("", SecretText::reveal);
@@ -158,6 +158,8 @@ impl Cloud {
         let attachment = old.attachment.clone();
         let attachment =
             attachment.map(|place| Attachment { attached: self.now_seconds(), ..place });
+        let active = security_layer::is_active(request.security_enhancement.as_deref())?;
+        let given = if active { Given::HardenedImage } else { Given::Image };
         let mut plan = self.plan_disk(
             world,
             DiskSeed {
@@ -166,7 +168,7 @@ impl Cloud {
                 role: DiskRole::System,
                 category: category.expect("the default is on offer"),
                 zone: &old.zone,
-                given: Given::Image(&request.image),
+                given: given(&request.image),
                 size: request.size,
                 size_field: Field::SystemDiskSize,
                 name: Some(&old.name),

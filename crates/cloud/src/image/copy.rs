@@ -92,6 +92,8 @@ impl Cloud {
             source_snapshot: None,
             data_disks,
             tags: tags::checked(&request.tags)?,
+            // It belongs to the public image; a copy is not public.
+            security_layer: None,
             ..image.clone()
         };
         Ok((copy, snapshots))

@@ -77,6 +77,7 @@ impl Cloud {
             format: String::new(),
             data_disks: Vec::new(),
             tags: tags::checked(&request.tags)?,
+            security_layer: None,
         })
     }
 

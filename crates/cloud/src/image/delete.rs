@@ -8,22 +8,28 @@ use catalog::{
     record::{Image, LayerBytes},
 };
 
-use crate::{Caller, Cloud, CloudError, caller::Right, claim::Hold, world::World};
+use crate::{
+    Caller, Cloud, CloudError,
+    caller::Right,
+    claim::Hold,
+    world::{World, image_layers},
+};
 
 impl Cloud {
     /// Deletes an own image.
     pub fn delete_image(&self, caller: &Caller, id: &str, force: bool) -> Result<(), CloudError> {
         caller.may(Right::Change, "DeleteImage")?;
         let mut world = self.world_when(|world| world.is_quiet(&[id]));
-        let layer = check_delete(&world, caller, id, force)?;
-        let layer = layer.filter(|layer| !world.names_layer(layer, &[id]));
+        let layers = image_layers(check_delete(&world, caller, id, force)?);
+        let layers = layers.filter(|layer| !world.names_layer(layer, &[id]));
+        let layers: Vec<LayerBytes> = layers.collect();
         let mut holds = vec![Hold::Quiet(id.into())];
-        holds.extend(layer.map(Hold::Leaving));
+        holds.extend(layers.iter().copied().map(Hold::Leaving));
         let claim = self.claim(&mut world, holds);
         drop(world);
         let mut batch = Batch::new();
         batch.delete::<Image>(id);
-        self.commit_layers_deleted(&batch, layer.as_slice())?;
+        self.commit_layers_deleted(&batch, &layers)?;
         claim.publish(|world| world.images.remove(id));
         Ok(())
     }
@@ -41,12 +47,12 @@ impl Cloud {
     }
 }
 
-fn check_delete(
-    world: &World,
+fn check_delete<'w>(
+    world: &'w World,
     caller: &Caller,
     id: &str,
     force: bool,
-) -> Result<Option<LayerBytes>, CloudError> {
+) -> Result<&'w Image, CloudError> {
     let coming = world.importing.get(id).filter(|image| image.account == caller.account);
     if coming.is_some() {
         return Err(CloudError::ImageIsImporting { image: id.into() });
@@ -64,5 +70,5 @@ fn check_delete(
     if pinned || (used && !force) {
         return Err(CloudError::ImageUsedByInstance { image: id.into() });
     }
-    Ok(image.layer)
+    Ok(image)
 }

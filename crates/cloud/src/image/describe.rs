@@ -3,9 +3,9 @@
 use std::collections::HashSet;
 
 use block_device::ByteLength;
-use catalog::record::{Image, ImageStatus};
+use catalog::record::{Image, ImageStatus, SecurityLayer};
 
-use super::{DescribeImages, ImageDataDisk, ImageOwnerAlias, ImageView};
+use super::{DescribeImages, ImageDataDisk, ImageOwnerAlias, ImageView, SecurityLayerView};
 use crate::{
     Caller, Cloud, CloudError, Countable, Page,
     caller::Right,
@@ -92,6 +92,20 @@ fn view(
         used_by_instance: used.contains(image.id.as_str()),
         region: region.into(),
         tags: if own { image.tags.clone() } else { Default::default() },
+        security_layer: image
+            .security_layer
+            .as_ref()
+            .filter(|_| caller.is_operator())
+            .map(security),
+    }
+}
+
+fn security(layer: &SecurityLayer) -> SecurityLayerView {
+    SecurityLayerView {
+        snapshot: layer.snapshot.clone(),
+        size: ByteLength::new(layer.size),
+        root: layer.root,
+        added: whole_seconds(layer.added),
     }
 }
 

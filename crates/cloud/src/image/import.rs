@@ -126,6 +126,7 @@ impl Cloud {
             source_snapshot: None,
             format: String::new(),
             data_disks: Vec::new(),
+            security_layer: None,
             tags: tags::checked(&request.tags)?,
         })
     }

@@ -9,6 +9,7 @@ mod create;
 mod delete;
 mod describe;
 mod export;
+mod harden;
 mod import;
 mod of_disks;
 mod of_instance;
@@ -296,6 +297,21 @@ pub struct ImageView {
     pub region: String,
     /// Labels; only the owner sees them.
     pub tags: Tags,
+    /// What `SecurityEnhancementStrategy=Active` leads to; only the operator sees it.
+    pub security_layer: Option<SecurityLayerView>,
+}
+
+/// The security layer of an image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SecurityLayerView {
+    /// What it was made from; it may be gone.
+    pub snapshot: String,
+    /// Bytes of the smallest disk that takes it.
+    pub size: ByteLength,
+    /// The root over its content: 32 bytes.
+    pub root: Option<[u8; 32]>,
+    /// Since when the image has it.
+    pub added: Timestamp,
 }
 
 /// A data disk that comes with an image.

@@ -15,7 +15,7 @@ use jiff::{Timestamp, ToSpan, tz::TimeZone};
 
 use super::{CreateInstance, DataDisk, InstanceCreated, RunInstances};
 use crate::{
-    Caller, Cloud, CloudError, Countable, Field, InstanceType, SecretText,
+    Caller, Cloud, CloudError, Countable, Field, InstanceType, SecretText, WhyNotActive,
     caller::Right,
     claim::Hold,
     client_token::TokenSlot,
@@ -23,7 +23,7 @@ use crate::{
     disk::{SYSTEM_DEVICE, free_device},
     ids,
     reinit_disk::{FirstBoot, check_login},
-    rules, tags, texts,
+    rules, security_layer, tags, texts,
     world::World,
 };
 
@@ -246,8 +246,13 @@ impl Cloud {
         instance: &Instance,
     ) -> Result<DiskPlan, CloudError> {
         let asked = &request.system_disk;
+        let active = security_layer::is_active(request.security_enhancement.as_deref())?;
         let given = match texts::given(request.image.as_deref()) {
+            Some(image) if active => Given::HardenedImage(image),
             Some(image) => Given::Image(image),
+            None if active => {
+                return Err(security_layer::refused(WhyNotActive::NoSystemDisk));
+            }
             None if caller.is_operator() => Given::Nothing,
             None => return Err(CloudError::Missing { parameter: "ImageId" }),
         };

@@ -90,6 +90,9 @@ pub struct CreateInstance {
     pub io_optimized: Option<bool>,
     /// Labels of the instance.
     pub tags: Vec<(String, String)>,
+    /// `Active` or `Deactive`, as given. Left out of digests where it is not, as older ones are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub security_enhancement: Option<String>,
     /// The disk it starts from.
     pub system_disk: SystemDisk,
     /// The others.

@@ -20,6 +20,7 @@ mod refusals;
 mod replacements;
 mod resets;
 mod restarts;
+mod security;
 mod snapshots;
 mod space;
 mod tokens;

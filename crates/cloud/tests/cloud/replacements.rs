@@ -112,7 +112,7 @@ fn the_refusals_in_their_order() {
     // Each with all that is due later still in the way.
     assert!(matches!(
         refused(&|request| request.security_enhancement = Some("Active".into())),
-        CloudError::SecurityEnhancementUnsupported
+        CloudError::SecurityEnhancementRefused { .. }
     ));
     assert!(matches!(
         refused(&|request| request.password = Some(SecretText::new("short"))),

@@ -39,7 +39,7 @@ fn parameters_are_checked_before_anything_changes() {
     ));
     assert!(matches!(
         with(|request| request.security_enhancement = Some("Active".into())),
-        CloudError::SecurityEnhancementUnsupported
+        CloudError::SecurityEnhancementRefused { .. }
     ));
     assert!(matches!(
         with(|request| request.security_enhancement = Some("Perhaps".into())),

@@ -2,7 +2,7 @@
 
 use cloud::{
     CopyImage, CreateImage, DescribeImages, ImageDataDisk, ImageDiskAsked, ImageFrom,
-    ImageOwnerAlias, ImageStatus, ImageView, ShareImage,
+    ImageOwnerAlias, ImageStatus, ImageView, SecurityLayerView, ShareImage,
 };
 
 use super::{Action, Call, Fields, disk::ROLES, page_fields, seconds, snapshot::usage, tags};
@@ -203,7 +203,8 @@ fn statuses(call: &Call<'_>) -> Result<Option<Vec<ImageStatus>>, Refusal> {
 
 fn view(image: &ImageView) -> Tree {
     let progress: Tree = format!("{}%", image.progress_percent).into();
-    Tree::object([
+    let security = image.security_layer.as_ref().map(|layer| ("SecurityLayer", security(layer)));
+    let fields = [
         ("ImageId", (&image.id).into()),
         ("ImageName", (&image.name).into()),
         ("ImageVersion", (&image.version).into()),
@@ -228,6 +229,17 @@ fn view(image: &ImageView) -> Tree {
         ("CreationTime", seconds(Some(image.created))),
         ("DiskDeviceMappings", mappings(image)),
         ("Tags", tags(&image.tags)),
+    ];
+    Tree::Object(fields.into_iter().chain(security).collect())
+}
+
+/// Of interest to the operator alone, who is the only one to be told.
+fn security(layer: &SecurityLayerView) -> Tree {
+    Tree::object([
+        ("SnapshotId", (&layer.snapshot).into()),
+        ("SizeBytes", layer.size.get().into()),
+        ("Root", super::root(layer.root)),
+        ("CreationTime", seconds(Some(layer.added))),
     ])
 }
 

@@ -64,6 +64,7 @@ fn template(call: &Call<'_>) -> Result<CreateInstance, Refusal> {
         // A text: `optimized` or `none`.
         io_optimized: parameters.text("IoOptimized").map(|text| text != "none"),
         tags: parameters.tags(),
+        security_enhancement: parameters.owned("SecurityEnhancementStrategy"),
         system_disk: system_disk(call)?,
         data_disks: data_disks(call)?,
         dry_run: parameters.flag("DryRun")?.unwrap_or(false),

@@ -36,6 +36,10 @@ fn show(call: &Call<'_>) -> Result<Fields, Refusal> {
         ),
         ("LastResetTime", seconds(last.map(|last| last.time))),
         ("Exported", detail.exported.into()),
+        (
+            "SecurityEnhancementStrategy",
+            if detail.security_enhanced { "Active" } else { "Deactive" }.into(),
+        ),
         ("Refusal", detail.refusal.as_deref().unwrap_or_default().into()),
     ]);
     fields.extend(last.map(|last| ("LastReset", receipt(last))));

@@ -1,4 +1,4 @@
-//! What the operator may do with image files on this machine: import, export, watch.
+//! What the operator may do with images: files of this machine in and out, security layers.
 //!
 //! What must always hold: only regular files are read or made; a file that is there is never
 //! overwritten, and an export that fails or whose operator leaves removes what it made.
@@ -22,6 +22,8 @@ pub(super) const ACTIONS: &[Action] = &[
     Action::for_operator("ImportImageFile", import),
     Action::for_operator("ExportImageFile", export),
     Action::for_operator("ShowTask", show_task),
+    Action::for_operator("HardenImage", harden),
+    Action::for_operator("SoftenImage", soften),
 ];
 
 const IMPORT_FORMATS: [(&str, ImageFormat); 3] =
@@ -113,6 +115,19 @@ fn abandoned(path: &Path, client: &Client, error: &ImageError) -> Refusal {
         return Refusal::new("Cancelled", 400, "The export was cancelled; nothing of it is left.");
     }
     Refusal::new("ExportImageFailed", 403, format!("{}: {}.", path.display(), error.told()))
+}
+
+fn harden(call: &Call<'_>) -> Result<Fields, Refusal> {
+    let id = call.parameters.needed("ImageId")?;
+    let snapshot = call.parameters.needed("SnapshotId")?;
+    call.ask(|cloud, caller| cloud.harden_image(caller, &id, &snapshot))?;
+    Ok(vec![("ImageId", id.into()), ("SnapshotId", snapshot.into())])
+}
+
+fn soften(call: &Call<'_>) -> Result<Fields, Refusal> {
+    let id = call.parameters.needed("ImageId")?;
+    call.ask(|cloud, caller| cloud.soften_image(caller, &id))?;
+    Ok(vec![("ImageId", id.into())])
 }
 
 fn show_task(call: &Call<'_>) -> Result<Fields, Refusal> {

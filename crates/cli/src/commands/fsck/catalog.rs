@@ -189,7 +189,11 @@ pub(super) fn names(catalog: &SledCatalog) -> anyhow::Result<CatalogNames> {
     for disk in catalog.all::<Disk>()? {
         names.disks.insert(disk.id.parse().with_context(|| format!("the disk {}", disk.id))?);
     }
-    let images = catalog.all::<Image>()?.into_iter().map(|image| (image.layer, image.id));
+    let images = catalog.all::<Image>()?.into_iter().flat_map(|image| {
+        let security = image.security_layer.map(|security| security.layer);
+        let named = security.map(|layer| (Some(layer), format!("{} (security layer)", image.id)));
+        std::iter::once((image.layer, image.id)).chain(named)
+    });
     let snapshots = catalog.all::<Snapshot>()?.into_iter().map(|made| (made.layer, made.id));
     for (layer, id) in images.chain(snapshots) {
         if let Some(layer) = layer.map(LayerId::from_bytes) {
