@@ -23,6 +23,7 @@ mod rebuild;
 mod refusals;
 mod restarts;
 mod scrub;
+mod security_layers;
 mod space;
 mod structure;
 mod tls;
