@@ -608,9 +608,25 @@ pub(crate) enum InstanceCommand {
         #[arg(long, value_enum)]
         reason: LockReason,
     },
+    /// Write what cloud-init reads at the first boot: login, host name, user data
+    ///
+    /// A NoCloud seed: a directory with the files meta-data, user-data and perhaps vendor-data, or, if the name ends in
+    /// .iso, an image with the label CIDATA to attach to the machine. It is a new one after each reset of the
+    /// system disk. What is there under the name is replaced. It holds the hash of the password and has mode 0600.
+    #[command(after_help = "Examples:\n  reinit instance seed i-23jbf2v5m0123456789a seed.iso\n  \
+                            reinit instance seed i-23jbf2v5m0123456789a /srv/seeds/one")]
+    Seed(SeedArgs),
     /// Take the locks of an instance away
     #[command(after_help = "Example:\n  reinit instance unlock i-23jbf2v5m0123456789a")]
     Unlock(OneInstance),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SeedArgs {
+    #[command(flatten)]
+    pub(crate) instance: OneInstance,
+    /// The directory, or the file that ends in .iso
+    pub(crate) out: PathBuf,
 }
 
 #[derive(Debug, Args)]

@@ -74,6 +74,9 @@ struct ConfigFile {
     /// Where clients find files to import, and get exports.
     #[serde(default)]
     buckets: BTreeMap<String, BucketTable>,
+    /// Public keys of SSH by the names of their pairs, which `KeyPairName` then has to be one of.
+    #[serde(default)]
+    key_pairs: BTreeMap<String, String>,
 }
 
 /// `[buckets.NAME]`.
@@ -84,6 +87,15 @@ struct BucketTable {
     directory: PathBuf,
     /// Who may use it; every account, if left out.
     accounts: Option<Vec<String>>,
+}
+
+/// A type and a key, on one line.
+fn is_public_key(text: &str) -> bool {
+    let mut words = text.split(' ');
+    let (kind, key) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+    let digit = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'=');
+    let known = kind.starts_with("ssh-") || kind.starts_with("ecdsa-") || kind.starts_with("sk-");
+    known && !key.is_empty() && key.bytes().all(digit) && !text.contains(char::is_control)
 }
 
 impl Config {
@@ -142,6 +154,14 @@ impl Config {
             let BucketTable { directory, accounts } = table;
             settings.buckets.insert(name, Bucket { directory, accounts });
         }
+        for (name, key) in &file.key_pairs {
+            if !is_public_key(key) {
+                return Err(format!(
+                    "key_pairs.{name} must be one line as in authorized_keys: TYPE BASE64 COMMENT"
+                ));
+            }
+        }
+        settings.key_pairs = file.key_pairs;
         let listen = flags.listen.or(file.listen).unwrap_or(DEFAULT_LISTEN);
         let tls = flags.tls || file.tls.unwrap_or(false);
         let plain_http = flags.plain_http || file.plain_http.unwrap_or(false);
@@ -240,7 +260,7 @@ mod tests {
     #[test]
     fn every_key_arrives_in_the_settings() {
         let text = "region = 'r'\nzones = ['r-a']\nminimum_system_disk = '20G'\nhash_bandwidth = 1000\n\
-                    snapshot_cutoff = '2020-01-01T00:00:00Z'\n[buckets.b]\ndirectory = '/x'\n\
+                    snapshot_cutoff = '2020-01-01T00:00:00Z'\n[key_pairs]\nlab = 'ssh-ed25519 AAAA me'\n[buckets.b]\ndirectory = '/x'\n\
                     [buckets.c]\ndirectory = '/y'\naccounts = ['lab']";
         let settings = load(text, &ServeArgs::default()).unwrap().settings;
         assert_eq!(settings.region, "r");
@@ -248,6 +268,7 @@ mod tests {
         assert_eq!(settings.minimum_system_disk_gib, 20);
         assert_eq!(settings.hash_bandwidth, Some(1000));
         assert_eq!(settings.snapshot_cutoff.to_string(), "2020-01-01T00:00:00Z");
+        assert_eq!(settings.key_pairs["lab"], "ssh-ed25519 AAAA me");
         let bucket = |directory: &str, accounts| Bucket { directory: directory.into(), accounts };
         assert_eq!(settings.buckets["b"], bucket("/x", None));
         assert_eq!(settings.buckets["c"], bucket("/y", Some(vec!["lab".into()])));
@@ -303,6 +324,8 @@ mod tests {
             ("\n# mine\nlisten = 'nowhere'", "line 3: listen = 'nowhere': invalid socket address"),
             ("snapshot_cutoff = 'x'", "snapshot_cutoff"),
             ("tls = 1", "tls"),
+            ("[key_pairs]\nlab = 'me'", "key_pairs.lab"),
+            ("[key_pairs]\nlab = \"ssh-rsa AAAA\\nssh-rsa BBBB\"", "key_pairs.lab"),
             ("[buckets.b]\ndirectory = 'here'", "buckets.b.directory"),
             ("[buckets.b]\npath = '/x'", "path"),
             ("[buckets.b]", "directory"),

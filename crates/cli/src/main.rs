@@ -10,6 +10,7 @@ mod control;
 mod daemon;
 mod exit_code;
 mod failure;
+mod iso9660;
 mod output;
 mod places;
 mod size;

@@ -20,7 +20,7 @@
 //! | disks | `create_disk`, `attach_disk`, `detach_disk`, `delete_disk`, `resize_disk`, `replace_system_disk`, `modify_disk`, `describe_disks`, `show_disk` |
 //! | snapshots | `create_snapshot`, `describe_snapshots`, `delete_snapshot`, `create_snapshot_group`, `describe_snapshot_groups`, `delete_snapshot_group` |
 //! | images | `import_image`, `import_object`, `export_image`, `create_image`, `copy_image`, `describe_images`, `delete_image`, `share_image`, `image_shares`, `open_image`, `harden_image`, `soften_image` |
-//! | instances | `create_instance`, `run_instances`, `start_instance`, `stop_instance`, `reboot_instance`, `change_power`, `delete_instance`, `modify_instance`, `describe_instances` |
+//! | instances | `create_instance`, `run_instances`, `start_instance`, `stop_instance`, `reboot_instance`, `change_power`, `delete_instance`, `modify_instance`, `describe_instances`, `instance_seed`, `user_data` |
 //! | tags | `tag_resources`, `untag_resources`, `list_tags` |
 //! | tasks | `describe_tasks`, `describe_task`, `cancel_task` |
 //! | keys, accounts | `access_key` (for the signature), `create_key`, `create_session`, `keys`, `disable_key`, `delete_key`, `accounts`, `account`, `set_account` |
@@ -37,6 +37,7 @@ mod cloud;
 mod disk;
 mod error;
 mod filter;
+mod first_boot;
 mod ids;
 mod image;
 mod instance;
@@ -53,8 +54,10 @@ mod rules;
 mod scrub;
 mod secret;
 mod security_layer;
+mod seed;
 mod session;
 mod settings;
+mod sha512_crypt;
 mod snapshot;
 mod snapshot_group;
 mod source;
@@ -96,6 +99,7 @@ pub use reinit_disk::{PlannedReset, ReInitDisk, ResetDone};
 pub use reset_disk::ResetDisk;
 pub use scrub::{ScrubStatus, ScrubView};
 pub use secret::SecretText;
+pub use seed::InstanceSeed;
 pub use session::SessionCreated;
 pub use settings::{InstanceType, Settings};
 pub use snapshot::{CreateSnapshot, DescribeSnapshots, SnapshotView, Usage};

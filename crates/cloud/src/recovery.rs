@@ -150,7 +150,7 @@ fn drop_unreached_resets(cloud: &Cloud) -> Result<(), CloudError> {
         if reached {
             continue;
         }
-        let dropped = Disk { pending_reset: None, ..disk };
+        let dropped = Disk { pending_reset: cloud.without_reset(&disk)?, ..disk };
         let mut batch = Batch::new();
         batch.put(&dropped)?;
         cloud.commit(&batch)?;

@@ -26,8 +26,6 @@ use catalog::{
     record::{Disk, Instance, Origin, PendingReset, RootBytes},
 };
 use reinit::ResetOrder;
-use serde::Serialize;
-use zeroize::Zeroizing;
 
 use crate::{
     Caller, Cloud, CloudError, DiskStatus, InstanceStatus, LastReset, SecretText,
@@ -36,9 +34,9 @@ use crate::{
     client_token::TokenSlot,
     cloud::disk_name,
     disk::Category,
-    keep, password, rules, security_layer,
+    first_boot::FirstBoot,
+    keep, rules, security_layer,
     source::{self, Found},
-    texts,
     world::World,
 };
 
@@ -132,7 +130,7 @@ impl Cloud {
 
     fn plan_one(&self, caller: &Caller, request: &ReInitDisk) -> Result<PlannedReset, CloudError> {
         caller.may(Right::Reset, "ReInitDisk")?;
-        check_parameters(request)?;
+        self.check_parameters(request)?;
         let world = self.world_when(|world| world.is_quiet_behind(&request.disk));
         let (_, _, found) = self.check_reinit(&world, caller, request)?;
         if request.keep {
@@ -159,7 +157,7 @@ impl Cloud {
     ) -> Result<ReadyReset, CloudError> {
         let begun = Instant::now();
         caller.may(Right::Reset, "ReInitDisk")?;
-        check_parameters(request)?;
+        self.check_parameters(request)?;
         let mut world = self.world_when(|world| world.is_quiet_behind(&request.disk));
         let (disk, instance, found) = self.check_reinit(&world, caller, request)?;
         let (disk, instance) = (disk.clone(), instance.id.clone());
@@ -188,6 +186,11 @@ impl Cloud {
             origin,
             kept,
         })
+    }
+
+    fn check_parameters(&self, request: &ReInitDisk) -> Result<(), CloudError> {
+        security_layer::is_active(request.security_enhancement.as_deref())?;
+        self.check_login(request.password.as_ref(), request.key_pair.as_deref())
     }
 
     /// Rows 1 to 11, and then whether there is a security layer if one is asked for.
@@ -269,10 +272,7 @@ impl Cloud {
         if first_boot.is_none() && !request.auto_start {
             return Ok(None);
         }
-        let sealed = match first_boot {
-            Some(data) => self.seal_first_boot(&data, &disk.id)?,
-            None => Vec::new(),
-        };
+        let sealed = self.first_boot_after(first_boot, disk)?;
         // Nothing but this reset moves the ledger of the disk: it is claimed, its instance is
         // stopped, and opening it settled what a crash may have left.
         let name = disk_name(&disk.id)?;
@@ -288,15 +288,6 @@ impl Cloud {
         batch.put(&changed)?;
         self.commit(&batch)?;
         Ok(Some(changed))
-    }
-
-    pub(crate) fn seal_first_boot(
-        &self,
-        data: &FirstBoot<'_>,
-        disk: &str,
-    ) -> Result<Vec<u8>, CloudError> {
-        let plain = Zeroizing::new(serde_json::to_vec(data).map_err(CloudError::internal)?);
-        self.inner.sealer.seal(&plain, disk)
     }
 
     /// One sync for all that may; the answers in the order asked.
@@ -420,43 +411,10 @@ impl fmt::Debug for ReadyReset {
     }
 }
 
-/// What the first boot after a creation or reset is to set up.
-#[derive(Serialize)]
-pub(crate) struct FirstBoot<'a> {
-    password: Option<&'a str>,
-    key_pair: Option<&'a str>,
-}
-
-impl<'a> FirstBoot<'a> {
-    pub(crate) fn of(password: Option<&'a SecretText>, key_pair: Option<&'a str>) -> Option<Self> {
-        let key_pair = texts::given(key_pair);
-        let any = password.is_some() || key_pair.is_some();
-        any.then(|| Self { password: password.map(SecretText::reveal), key_pair })
-    }
-}
-
 /// Row 7.
 pub(crate) fn not_in_a_snapshot(world: &World, disk: &Disk) -> Result<(), CloudError> {
     if world.claims.snapshotting.contains(&disk.id) {
         return Err(CloudError::DiskCreatingSnapshot { disk: disk.id.clone() });
     }
     Ok(())
-}
-
-fn check_parameters(request: &ReInitDisk) -> Result<(), CloudError> {
-    security_layer::is_active(request.security_enhancement.as_deref())?;
-    check_login(request.password.as_ref(), request.key_pair.as_deref())
-}
-
-/// A password or a key pair, not both.
-pub(crate) fn check_login(
-    password: Option<&SecretText>,
-    key_pair: Option<&str>,
-) -> Result<(), CloudError> {
-    let key_pair = texts::key_pair(key_pair)?;
-    let Some(password) = password else { return Ok(()) };
-    if !key_pair.is_empty() {
-        return Err(CloudError::ParametersConflict { first: "Password", second: "KeyPairName" });
-    }
-    password::check(password)
 }

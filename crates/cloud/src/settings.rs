@@ -37,6 +37,9 @@ pub struct Settings {
     pub token_lifetime: Duration,
     /// Where `ImportImage` and `ExportImage` find and put files, by the names of the buckets.
     pub buckets: BTreeMap<String, Bucket>,
+    /// Public keys of SSH, as in `authorized_keys`, by the names of their pairs. With none here any
+    /// name is taken, and no key reaches a guest.
+    pub key_pairs: BTreeMap<String, String>,
     /// How long stop and detach wait for the final flush before they answer and go on alone.
     /// Clients give up after 10 seconds.
     pub answer_within: Duration,
@@ -69,6 +72,7 @@ impl Default for Settings {
             images_per_account: 1000,
             token_lifetime: Duration::from_secs(24 * 60 * 60),
             buckets: BTreeMap::new(),
+            key_pairs: BTreeMap::new(),
             answer_within: Duration::from_secs(3),
         }
     }

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::{
     args::{AccountArg, InstanceCommand, InstanceCreateArgs, LockReason, OneInstance},
-    commands::disk,
+    commands::{disk, seed},
     control::{Control, Parameters, text},
     failure::Failure,
     output::Report,
@@ -39,6 +39,7 @@ pub(crate) fn run(control: &Control, command: &InstanceCommand) -> Result<Report
             let why = Some(("LockReason", reason.name().to_owned()));
             act(control, "LockInstance", instance, why, "is locked")
         }
+        InstanceCommand::Seed(args) => seed::run(control, args),
         InstanceCommand::Unlock(instance) => {
             act(control, "UnlockInstance", instance, None, "is unlocked")
         }
@@ -102,6 +103,9 @@ fn show(control: &Control, instance: &OneInstance) -> Result<Report, Failure> {
             format!("{} ({}, {})", text(disk, "DiskId"), text(disk, "Type"), text(disk, "Device"))
         })
         .collect();
+    let asked = instance.owner.parameters().with("InstanceId", &instance.instance);
+    let seed = control.call("ShowInstanceSeed", &asked);
+    let told = |name: &str| seed.as_ref().map(|seed| text(seed, name)).unwrap_or_default();
     let fields = [
         ("Instance", text(&found, "InstanceId")),
         ("Name", text(&found, "InstanceName")),
@@ -110,8 +114,12 @@ fn show(control: &Control, instance: &OneInstance) -> Result<Report, Failure> {
         ("Locks", locks(&found)),
         ("Disks", ids.join(", ")),
         ("Made", text(&found, "CreationTime")),
+        ("First boot", told("Login")),
+        ("Seed", told("SeedId")),
     ];
     let mut document = found.clone();
+    // Not the seed itself: it holds a hash, and `instance seed` writes it where only its owner reads.
+    document["FirstBoot"] = json!({ "SeedId": told("SeedId"), "Login": told("Login") });
     document["Disks"] = Value::Array(disks);
     Ok(Report::fields(document, &instance.instance, &fields))
 }

@@ -13,6 +13,7 @@ pub(crate) mod key;
 pub(crate) mod manual;
 pub(crate) mod reset;
 pub(crate) mod scrub;
+mod seed;
 pub(crate) mod serve;
 pub(crate) mod snapshot;
 pub(crate) mod tls;

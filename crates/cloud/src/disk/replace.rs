@@ -9,7 +9,7 @@
 use block_store::{StagedDelete, StagedDisk};
 use catalog::{
     Batch, CatalogError,
-    record::{Attachment, Disk, DiskRole, Instance, PendingReset},
+    record::{Attachment, Disk, DiskRole, Instance},
 };
 use serde::Serialize;
 
@@ -20,7 +20,8 @@ use crate::{
     client_token::TokenSlot,
     cloud::disk_name,
     disk::{Category, DEFAULT_SYSTEM_CATEGORY, DiskPlan, DiskSeed, Given},
-    reinit_disk::{FirstBoot, check_login, not_in_a_snapshot},
+    first_boot::FirstBoot,
+    reinit_disk::not_in_a_snapshot,
     rules, security_layer, texts,
     world::World,
 };
@@ -63,7 +64,7 @@ impl Cloud {
     ) -> Result<String, CloudError> {
         caller.may(Right::Change, "ReplaceSystemDisk")?;
         security_layer::is_active(request.security_enhancement.as_deref())?;
-        check_login(request.password.as_ref(), request.key_pair.as_deref())?;
+        self.check_login(request.password.as_ref(), request.key_pair.as_deref())?;
         let token = request.client_token.as_deref();
         let secret = request.password.as_ref().map_or("", SecretText::reveal);
         self.once(caller, "ReplaceSystemDisk", token, request, &[secret], |slot| {
@@ -130,12 +131,7 @@ impl Cloud {
         rules::within_quota(world, &caller.account, new.size.saturating_sub(size))?;
         let first = FirstBoot::of(request.password.as_ref(), request.key_pair.as_deref());
         if let Some(data) = first {
-            new.record.pending_reset = Some(PendingReset {
-                // It waits for nothing: the disk is made with it.
-                ledger_sequence: 0,
-                auto_start: false,
-                sealed_first_boot: self.seal_first_boot(&data, &new.record.id)?,
-            });
+            new.record.pending_reset = Some(self.with_disk(&data, &new.record.id)?);
         }
         let mut instance = instance.clone();
         instance.image_id.clone_from(&request.image);

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 
 use catalog::{
     Batch,
-    record::{Attachment, ChargeType, DiskRole, ImageDisk, Instance, PendingReset, Power, Tags},
+    record::{Attachment, ChargeType, DiskRole, ImageDisk, Instance, Power, Tags},
 };
 use jiff::{Timestamp, ToSpan, tz::TimeZone};
 
@@ -21,9 +21,8 @@ use crate::{
     client_token::TokenSlot,
     disk::{Category, DEFAULT_CATEGORY, DEFAULT_SYSTEM_CATEGORY, DiskPlan, DiskSeed, Given},
     disk::{SYSTEM_DEVICE, free_device},
-    ids,
-    reinit_disk::{FirstBoot, check_login},
-    rules, security_layer, tags, texts,
+    first_boot::FirstBoot,
+    ids, rules, security_layer, tags, texts,
     world::World,
 };
 
@@ -167,7 +166,7 @@ impl Cloud {
         let id = ids::instance()?;
         let name = texts::name(Field::InstanceName, request.name.as_deref())?;
         let (charge_type, expires) = self.charge(request)?;
-        check_login(request.password.as_ref(), request.key_pair.as_deref())?;
+        self.check_login(request.password.as_ref(), request.key_pair.as_deref())?;
         let runs = power == Power::Running;
         let echoed = |field, text: &Option<String>| texts::echoed(field, text.as_deref());
         let groups = request.security_groups.iter();
@@ -277,12 +276,7 @@ impl Cloud {
         let mut plan = self.plan_disk(world, seed)?;
         let first = FirstBoot::of(request.password.as_ref(), request.key_pair.as_deref());
         if let Some(data) = first {
-            plan.record.pending_reset = Some(PendingReset {
-                // It waits for nothing: the disk is made with it.
-                ledger_sequence: 0,
-                auto_start: false,
-                sealed_first_boot: self.seal_first_boot(&data, &plan.record.id)?,
-            });
+            plan.record.pending_reset = Some(self.with_disk(&data, &plan.record.id)?);
         }
         Ok(plan)
     }

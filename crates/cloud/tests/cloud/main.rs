@@ -21,6 +21,7 @@ mod replacements;
 mod resets;
 mod restarts;
 mod security;
+mod seeds;
 mod snapshots;
 mod space;
 mod tokens;

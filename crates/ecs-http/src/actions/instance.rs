@@ -195,16 +195,11 @@ fn describe_status(call: &Call<'_>) -> Result<Fields, Refusal> {
 
 fn describe_user_data(call: &Call<'_>) -> Result<Fields, Refusal> {
     let id = call.parameters.needed("InstanceId")?;
-    let asked = DescribeInstances { ids: Some(vec![id.clone()]), ..DescribeInstances::default() };
-    let page = call.ask(|cloud, caller| cloud.describe_instances(caller, &asked))?;
-    let found = page.items.first().ok_or_else(|| {
-        let message = format!("There is no Instance {id}.");
-        Refusal::new("InvalidInstanceId.NotFound", 404, message)
-    })?;
+    let user_data = call.ask(|cloud, caller| cloud.user_data(caller, &id))?;
     Ok(vec![
-        ("InstanceId", (&found.id).into()),
-        ("RegionId", (&found.region).into()),
-        ("UserData", (&found.user_data).into()),
+        ("InstanceId", id.into()),
+        ("RegionId", (&call.cloud.settings().region).into()),
+        ("UserData", user_data.into()),
     ])
 }
 

@@ -10,6 +10,8 @@
 //! SetAccount       Account InArrears? QuotaInBytes?=N|none    as one of ListAccounts
 //! LockInstance     InstanceId LockReason=security|financial
 //! UnlockInstance   InstanceId LockReason? (without: every lock)
+//! ShowInstanceSeed InstanceId                                 SeedId Login MetaData UserData (base64) VendorData
+//! HardenImage      ImageId SnapshotId | SoftenImage ImageId
 //! ShowDisk         DiskId                                     as DescribeDisks, SizeInBytes Origin Epoch ...
 //! ReInitDisks      DiskId.N Keep?                             Disks.Disk[]: Epoch SnapshotId? ... or Code Message
 //! PlanReInitDisks  DiskId.N Cycle? Keep?                      Disks.Disk[]: BytesDropped ... or Code Message
@@ -30,6 +32,7 @@
 
 use std::collections::BTreeSet;
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use block_store::LayerId;
 use cloud::{AccountView, KeyState, KeyView, Role, SetAccount};
 use jiff::Timestamp;
@@ -47,6 +50,7 @@ pub(super) const ACTIONS: &[Action] = &[
     Action::for_operator("BeginBackup", begin_backup),
     Action::for_operator("LockInstance", lock),
     Action::for_operator("UnlockInstance", unlock),
+    Action::for_operator("ShowInstanceSeed", seed),
 ];
 
 const ROLES: [(&str, Role); 3] =
@@ -187,4 +191,18 @@ fn unlock(call: &Call<'_>) -> Result<Fields, Refusal> {
     let reason = call.lock()?;
     call.ask(|cloud, caller| cloud.unlock_instance(caller, &id, reason))?;
     Ok(vec![])
+}
+
+/// The one answer with the hash of a password in it.
+fn seed(call: &Call<'_>) -> Result<Fields, Refusal> {
+    let id = call.parameters.needed("InstanceId")?;
+    let seed = call.ask(|cloud, caller| cloud.instance_seed(caller, &id))?;
+    Ok(vec![
+        ("InstanceId", id.into()),
+        ("SeedId", seed.seed_id.into()),
+        ("Login", seed.login.unwrap_or_default().into()),
+        ("MetaData", seed.meta_data.into()),
+        ("UserData", STANDARD.encode(&seed.user_data).into()),
+        ("VendorData", seed.vendor_data.unwrap_or_default().into()),
+    ])
 }
