@@ -10,6 +10,7 @@ mod bad_starts;
 mod crashes;
 mod demo;
 mod documents;
+mod first_boots;
 mod full_store;
 mod growth;
 mod image_to_reset;

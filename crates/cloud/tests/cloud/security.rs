@@ -313,3 +313,43 @@ fn a_copy_of_the_image_and_a_backup_carry_what_they_should() {
     assert!(family.whole.contains(&base), "a store made of the copy must hold the layer");
     assert!(family.lost.is_empty());
 }
+
+#[test]
+fn a_layer_marked_for_deletion_by_a_call_that_died_is_kept_if_the_image_names_it() {
+    let Public { lab, image, disk, snapshot, .. } = public();
+    harden(&lab, &image, &snapshot).unwrap();
+    lab.cloud.delete_snapshot(&lab.operator(), &snapshot, false).unwrap();
+    reset(&lab, &active(&disk)).unwrap();
+    let base = lab.cloud.store().disk(&disk.parse().unwrap()).unwrap().base.unwrap();
+    lab.reinit(&disk).unwrap();
+    // As `harden --remove` does it, up to its commit.
+    lab.cloud.store().delete_layer(base).unwrap().leave_to_start();
+    let lab = lab.crashed();
+    assert!(lab.cloud.store().layer(base).is_ok());
+    reset(&lab, &active(&disk)).unwrap();
+    assert_eq!(lab.read(&disk), AGENT);
+}
+
+#[test]
+fn a_layer_is_not_taken_away_while_disks_go_to_it() {
+    let Public { lab, image, disk, snapshot, .. } = public();
+    lab.cloud.store().wait_for_background();
+    for _ in 0..20 {
+        harden(&lab, &image, &snapshot).unwrap();
+        let (gone, taken) = std::thread::scope(|scope| {
+            let gone = scope.spawn(|| reset(&lab, &active(&disk)));
+            let taken = scope.spawn(|| lab.cloud.soften_image(&lab.operator(), &image));
+            (gone.join().unwrap(), taken.join().unwrap())
+        });
+        // Either came first, or the one was on its way when the other asked.
+        match (gone, taken) {
+            (Ok(_), Ok(()) | Err(CloudError::Conflict { .. })) => {
+                assert_eq!(lab.read(&disk), AGENT);
+            }
+            (Err(error), Ok(())) => assert_eq!(why(error), WhyNotActive::NoLayer(image.clone())),
+            (gone, taken) => panic!("{gone:?} {taken:?}"),
+        }
+        lab.reinit(&disk).unwrap();
+        assert_eq!(lab.read(&disk), PLAIN);
+    }
+}
