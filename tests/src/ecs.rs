@@ -2,15 +2,14 @@
 //!
 //! What must always hold: an answer says its status, code and fields the same way in JSON and XML.
 
-use std::{
-    io::{self, Read as _, Write as _},
-    net::TcpStream,
-    time::Duration,
-};
+use std::{io, net::TcpStream, os::unix::net::UnixStream, path::Path, time::Duration};
 
 use serde_json::Value;
 
 use crate::signature::{self, Key, Signature, Signed};
+
+/// No answer may take longer.
+const TIME_LIMIT: Duration = Duration::from_secs(30);
 
 /// The form of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,9 +101,27 @@ pub fn get(address: &str, path: &str) -> (u16, String) {
     (status, body)
 }
 
+/// Fetches a page through the control socket of this store, as its operator.
+pub fn get_as_operator(store: &Path, path: &str) -> (u16, String) {
+    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    let connection = UnixStream::connect(store.join("run/control.sock"));
+    let mut connection = connection.expect("the daemon listens");
+    let answered = connection.set_read_timeout(Some(TIME_LIMIT));
+    let answered = answered.and_then(|()| talk(&mut connection, &request));
+    let (status, _, body) = answered.expect("the daemon answers");
+    (status, body)
+}
+
 fn exchange(address: &str, request: &str) -> io::Result<(u16, String, String)> {
     let mut connection = TcpStream::connect(address)?;
-    connection.set_read_timeout(Some(Duration::from_secs(30)))?;
+    connection.set_read_timeout(Some(TIME_LIMIT))?;
+    talk(&mut connection, request)
+}
+
+fn talk(
+    connection: &mut (impl io::Read + io::Write),
+    request: &str,
+) -> io::Result<(u16, String, String)> {
     connection.write_all(request.as_bytes())?;
     let mut answer = Vec::new();
     connection.read_to_end(&mut answer)?;

@@ -16,6 +16,7 @@ mod growth;
 mod image_to_reset;
 mod keep;
 mod manners;
+mod metrics;
 mod mistakes;
 mod official_sdks;
 mod operators;

@@ -4,7 +4,7 @@
 //! open and none can be opened until the export is published again.
 //! Left to others: draining the disk itself (`block-store` does that under its own gate).
 
-use std::{fmt::Debug, sync::Arc};
+use std::{fmt::Debug, ops::AddAssign, sync::Arc};
 
 use crate::{BlockDevice, DiskId};
 
@@ -37,6 +37,72 @@ pub trait ExportFence: Send + Sync + Debug {
 pub trait ExportPlane: ExportFence {
     /// Opens the export of the disk, in place of an earlier one of that name.
     fn publish(&self, disk: &DiskId, device: Arc<dyn BlockDevice>);
+
+    /// What its exports do. One that has none, or counts nothing, has nothing to tell.
+    fn activity(&self) -> PlaneActivity {
+        PlaneActivity::default()
+    }
+}
+
+/// What a data plane has done and has in hand.
+#[derive(Clone, Debug, Default)]
+pub struct PlaneActivity {
+    /// The exports that are open, in the order of their names.
+    pub exports: Vec<(DiskId, ExportCounters)>,
+    /// The sum over those that are closed.
+    pub closed: ExportCounters,
+}
+
+impl PlaneActivity {
+    /// The sum over all exports, open and closed: what was counted in it never goes back.
+    pub fn total(&self) -> ExportCounters {
+        let mut total = self.closed;
+        self.exports.iter().for_each(|(_, counters)| total += *counters);
+        total
+    }
+}
+
+/// What an export has done since it was published, and has in hand.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ExportCounters {
+    /// Connections open now.
+    pub connections: u64,
+    /// Requests taken from clients and not answered yet.
+    pub under_way: u64,
+    /// Connections ever opened.
+    pub connected: u64,
+    /// READ requests.
+    pub reads: u64,
+    /// Bytes asked by them.
+    pub bytes_read: u64,
+    /// WRITE requests.
+    pub writes: u64,
+    /// Bytes sent with them.
+    pub bytes_written: u64,
+    /// FLUSH requests.
+    pub flushes: u64,
+    /// TRIM and WRITE_ZEROES requests.
+    pub zeroings: u64,
+    /// Bytes asked by them.
+    pub bytes_zeroed: u64,
+    /// Requests answered with an error.
+    pub errors: u64,
+}
+
+impl AddAssign for ExportCounters {
+    fn add_assign(&mut self, other: Self) {
+        self.connections += other.connections;
+        self.under_way += other.under_way;
+        self.connected += other.connected;
+        self.reads += other.reads;
+        self.bytes_read += other.bytes_read;
+        self.writes += other.writes;
+        self.bytes_written += other.bytes_written;
+        self.flushes += other.flushes;
+        self.zeroings += other.zeroings;
+        self.bytes_zeroed += other.bytes_zeroed;
+        self.errors += other.errors;
+    }
 }
 
 /// No data plane at all: for embedded use of the store.

@@ -20,7 +20,9 @@ mod units;
 
 pub use device::{BlockDevice, Durability, Extent, ExtentKind, ZeroMode};
 pub use error::DeviceError;
-pub use export::{ExportFence, ExportPlane, FenceError, FenceMode, NoExports};
+pub use export::{
+    ExportCounters, ExportFence, ExportPlane, FenceError, FenceMode, NoExports, PlaneActivity,
+};
 pub use id::{DiskId, InvalidId};
 pub use memory_disk::MemoryDisk;
 pub use units::{BLOCK, ByteLength, ByteOffset, ByteRange, CLUSTER, SECTOR};

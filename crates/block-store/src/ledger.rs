@@ -32,6 +32,7 @@ use rustix::fs::{IFlags, ioctl_getflags, ioctl_setflags};
 use crate::{
     error::StoreError,
     geometry::{PAGE, index},
+    histogram::Histogram,
     ledger_record::{Parsed, RECORD, Record, SlotState},
     storage::{Storage, StorageFile},
 };
@@ -88,6 +89,8 @@ pub(crate) struct Ledger {
     /// Syncs done and records written, for those who count; they order nothing.
     pub(crate) commits: AtomicU64,
     pub(crate) records: AtomicU64,
+    /// Records that shared a sync.
+    pub(crate) groups: Histogram,
 }
 
 #[derive(Debug, Default)]
@@ -128,6 +131,7 @@ impl Ledger {
             committed: Condvar::new(),
             commits: AtomicU64::new(0),
             records: AtomicU64::new(0),
+            groups: Histogram::of_groups(),
         };
         Ok((ledger, contents))
     }
@@ -205,7 +209,9 @@ impl Ledger {
         }
         self.file.sync_data()?;
         self.commits.fetch_add(1, Ordering::Relaxed);
-        self.records.fetch_add(crate::geometry::bytes(batch.len()), Ordering::Relaxed);
+        let records = crate::geometry::bytes(batch.len());
+        self.records.fetch_add(records, Ordering::Relaxed);
+        self.groups.observe(records);
         Ok(())
     }
 }

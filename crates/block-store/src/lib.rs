@@ -53,6 +53,7 @@ mod hash_table;
 mod hashing;
 mod head;
 mod header;
+mod histogram;
 mod id;
 mod image;
 mod import;
@@ -98,6 +99,7 @@ pub use fsck::{
     accept as accept_disk, check as check_structure, repair as repair_structure,
 };
 pub use header::{LayerKind, LayerLabel};
+pub use histogram::{Histogram, HistogramView};
 pub use id::{Epoch, InvalidLayerId, LayerId, RequestId, Root};
 pub use image::{
     BackingPolicy, ImageError, ImageFormat, ImageSource, UnknownFormat, export_qcow2, export_raw,

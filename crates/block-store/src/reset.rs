@@ -15,7 +15,7 @@
 use std::{
     collections::HashSet,
     sync::{Arc, OnceLock},
-    time::SystemTime,
+    time::{Instant, SystemTime},
 };
 
 use block_device::DiskId;
@@ -24,7 +24,9 @@ use parking_lot::{MutexGuard, RwLockWriteGuard};
 use crate::{
     disk::{Disk, DiskLayers, Generation},
     error::StoreError,
+    histogram::Histogram,
     id::{Epoch, LayerId, RequestId},
+    ledger::Slot,
     ledger_record::{DiskRecord, LastReset, SlotState},
     lifecycle,
     names::Pin,
@@ -78,10 +80,23 @@ impl ResetReceipt {
     }
 }
 
+/// Where the time of resets goes.
+#[derive(Debug)]
+pub(crate) struct ResetTimes {
+    pub(crate) opening: Histogram,
+    pub(crate) ledger: Histogram,
+}
+
+impl Default for ResetTimes {
+    fn default() -> Self {
+        Self { opening: Histogram::of_times(), ledger: Histogram::of_times() }
+    }
+}
+
 impl Store {
     /// Resets disks, all with one sync of the ledger; the answers are in the order of the orders.
     pub fn reset(&self, resets: &[Reset]) -> Vec<Result<ResetReceipt, StoreError>> {
-        let shared = self.shared();
+        let (shared, begun) = (self.shared(), Instant::now());
         let mut answers: Vec<Option<Result<ResetReceipt, StoreError>>> = Vec::new();
         let (mut batch, mut seen) = (Vec::new(), HashSet::new());
         for (place, reset) in resets.iter().enumerate() {
@@ -99,7 +114,7 @@ impl Store {
         // In the order of names, so that two batches never wait for each other.
         batch.sort_by(|(_, a), (_, b)| a.disk.id.cmp(&b.disk.id));
         let (places, targets): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
-        for (place, answer) in places.into_iter().zip(reset_all(shared, &targets)) {
+        for (place, answer) in places.into_iter().zip(reset_all(shared, &targets, begun)) {
             answers[place] = Some(answer);
         }
         answers.into_iter().map(|answer| answer.expect("answered above")).collect()
@@ -139,16 +154,32 @@ struct Fenced<'t> {
     left_behind: Option<LayerId>,
 }
 
-fn reset_all(shared: &Shared, targets: &[Target<'_>]) -> Vec<Result<ResetReceipt, StoreError>> {
+fn reset_all(
+    shared: &Shared,
+    targets: &[Target<'_>],
+    begun: Instant,
+) -> Vec<Result<ResetReceipt, StoreError>> {
     let fenced: Vec<_> = targets.iter().map(|target| fence(shared, target)).collect();
     let records = fenced.iter().flatten().map(Fenced::entry).collect::<Vec<_>>();
-    let committed = if records.is_empty() { Ok(()) } else { shared.ledger.commit(&records) };
+    let committed = if records.is_empty() { Ok(()) } else { commit(shared, &records, begun) };
     let failure = committed.err().map(|error| error.to_string());
     let finish = |fenced: Result<Fenced<'_>, StoreError>| match (&failure, fenced?) {
         (None, fenced) => Ok(fenced.swap(shared)),
         (Some(reason), fenced) => Err(fenced.refuse(reason)),
     };
     fenced.into_iter().map(finish).collect()
+}
+
+fn commit(
+    shared: &Shared,
+    records: &[(Slot, SlotState)],
+    begun: Instant,
+) -> Result<(), StoreError> {
+    shared.reset_times.opening.observe_since(begun);
+    let opened = Instant::now();
+    let committed = shared.ledger.commit(records);
+    shared.reset_times.ledger.observe_since(opened);
+    committed
 }
 
 /// Drains the disk and keeps everybody out.
@@ -186,7 +217,7 @@ fn fence<'t>(shared: &Shared, target: &'t Target<'t>) -> Result<Fenced<'t>, Stor
 }
 
 impl Fenced<'_> {
-    fn entry(&self) -> (crate::ledger::Slot, SlotState) {
+    fn entry(&self) -> (Slot, SlotState) {
         (self.target.disk.slot, SlotState::Live(self.next.clone()))
     }
 

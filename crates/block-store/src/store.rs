@@ -25,6 +25,7 @@ use crate::{
     disk::{Disk, DiskHandle},
     error::StoreError,
     hashing::Hashing,
+    histogram::HistogramView,
     id::{Epoch, LayerId},
     layer_files::{self, Entry},
     ledger::{Contents, Ledger},
@@ -32,7 +33,7 @@ use crate::{
     names::{Names, Pin},
     open_layers::OpenLayers,
     reserve::Reserve,
-    reset::ResetReceipt,
+    reset::{ResetReceipt, ResetTimes},
     scrub,
     sealed_layer::Chain,
     storage::{Storage, StoreLock},
@@ -75,6 +76,7 @@ pub(crate) struct Shared {
     /// Held by the one scrub that runs.
     pub(crate) scrubbing: Mutex<()>,
     pub(crate) reserve: Reserve,
+    pub(crate) reset_times: ResetTimes,
     jobs: mpsc::Sender<Job>,
     _lock: StoreLock,
 }
@@ -121,12 +123,19 @@ pub struct Written {
 }
 
 /// What the store counted since it was opened.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct StoreCounters {
     /// Syncs of the ledger.
     pub ledger_commits: u64,
     /// Records these made durable.
     pub ledger_records: u64,
+    /// How many records shared each sync.
+    pub ledger_groups: HistogramView,
+    /// Of resets, in nanoseconds for each batch: opening the disks and what they go back to, until
+    /// nobody reaches them any more.
+    pub reset_opening: HistogramView,
+    /// Of resets, in nanoseconds for each batch: the ledger's records and their sync.
+    pub reset_ledger: HistogramView,
 }
 
 impl Store {
@@ -173,6 +182,7 @@ impl Store {
             is_closing: AtomicBool::new(false),
             scrubbing: Mutex::default(),
             reserve: Reserve::default(),
+            reset_times: ResetTimes::default(),
             jobs,
             _lock: lock,
         });
@@ -261,6 +271,9 @@ impl Store {
         StoreCounters {
             ledger_commits: ledger.commits.load(Ordering::Relaxed),
             ledger_records: ledger.records.load(Ordering::Relaxed),
+            ledger_groups: ledger.groups.view(),
+            reset_opening: self.shared().reset_times.opening.view(),
+            reset_ledger: self.shared().reset_times.ledger.view(),
         }
     }
 

@@ -74,6 +74,8 @@ pub struct ResetDone {
     pub root: Option<RootBytes>,
     /// From the rule check to the durable ledger record.
     pub elapsed: Duration,
+    /// When its ledger record was durable: the rest of the time is the answer's.
+    pub durable: Instant,
     /// Whether its instance was started, as asked. The reset is done also when that failed.
     pub started: bool,
     /// The snapshot of what it held before, if that was asked for.
@@ -297,6 +299,7 @@ impl Cloud {
     ) -> Vec<Result<ResetDone, CloudError>> {
         let orders: Vec<_> = ready.iter().flatten().map(|ready| ready.order.clone()).collect();
         let mut receipts = self.inner.engine.apply(&orders).into_iter();
+        let durable = Instant::now();
         let mut to_start = Vec::new();
         let mut answer = |ready: ReadyReset| {
             let receipt = receipts.next().expect("one receipt for each order");
@@ -304,7 +307,7 @@ impl Cloud {
                 to_start.push((ready.disk.account.clone(), ready.instance.clone()));
             }
             match receipt {
-                Ok(receipt) => Ok(self.finish_reset(ready, &receipt)),
+                Ok(receipt) => Ok(self.finish_reset(ready, &receipt, durable)),
                 Err(error) => {
                     let error = self.abandon_reset(&ready, error.into());
                     Err(keep::but_not_reset(ready.kept, error))
@@ -320,8 +323,13 @@ impl Cloud {
         answers
     }
 
-    fn finish_reset(&self, ready: ReadyReset, receipt: &ResetReceipt) -> ResetDone {
-        let elapsed = ready.begun.elapsed();
+    fn finish_reset(
+        &self,
+        ready: ReadyReset,
+        receipt: &ResetReceipt,
+        durable: Instant,
+    ) -> ResetDone {
+        let elapsed = durable.duration_since(ready.begun);
         let kept_receipt = self.receipt(&ready, receipt);
         let ReadyReset { disk, instance, order, claim, pending, root, kept, .. } = ready;
         claim.publish(|world| {
@@ -337,6 +345,7 @@ impl Cloud {
             epoch_after: receipt.epoch_after.get(),
             root,
             elapsed,
+            durable,
             started: false,
             kept,
             receipt: kept_receipt,

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use block_store::{SpaceTotals, StoreCounters, StoreSpace};
+use block_device::PlaneActivity;
+use block_store::{HistogramView, SpaceTotals, StoreCounters, StoreSpace};
 
 use crate::{Cloud, CloudError, DiskStatus, InstanceStatus};
 
@@ -23,6 +24,10 @@ pub struct StoreUsage {
     pub totals: SpaceTotals,
     /// What the store counted since it was opened.
     pub counters: StoreCounters,
+    /// How long resets took to close exports, in nanoseconds for each batch.
+    pub reset_closing: HistogramView,
+    /// What the exports do.
+    pub activity: PlaneActivity,
 }
 
 impl Cloud {
@@ -31,6 +36,8 @@ impl Cloud {
         let space = self.inner.store.space()?;
         let totals = self.inner.store.space_totals();
         let counters = self.inner.store.counters();
+        let reset_closing = self.inner.engine.closing_times();
+        let activity = self.inner.exports.activity();
         let world = self.world();
         let disks = world.disks.values().map(|disk| world.disk_status(disk));
         let instances = world.instances.values().map(|one| world.instance_status(one));
@@ -42,6 +49,8 @@ impl Cloud {
             space,
             totals,
             counters,
+            reset_closing,
+            activity,
         })
     }
 }

@@ -137,7 +137,9 @@ async fn work_on(front: &Front, came: Came, envelope: Envelope) -> (Outcome, Res
         let from = came.peer.clone();
         let outcome = Outcome::of(&worker, came, &envelope, &client);
         outcome.audit(&worker, &from);
-        envelope.hold(outcome)
+        let held = envelope.hold(outcome);
+        held.0.time_resets(&worker);
+        held
     });
     match done.await {
         Ok(answered) => answered,
@@ -246,6 +248,13 @@ impl Outcome {
             resets: &self.resets.borrow(),
         };
         audit.tell(&told, left_out, front.clock().now());
+    }
+
+    /// Ends the last phase of resets that were done.
+    fn time_resets(&self, front: &Front) {
+        if let Some(done) = self.resets.borrow().last() {
+            front.metering().reset_answered(done.durable);
+        }
     }
 
     /// Counts it and logs it, once.

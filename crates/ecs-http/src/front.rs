@@ -104,9 +104,10 @@ impl Front {
         let pages = Router::new()
             .route("/healthz", get(probes::healthz))
             .route("/readyz", get(probes::readyz))
-            .route("/metrics", get(probes::metrics))
             .with_state(self.clone());
-        actions.merge(pages)
+        let metrics =
+            Router::new().route("/metrics", get(probes::metrics)).with_state((self.clone(), door));
+        actions.merge(pages).merge(metrics)
     }
 
     /// Runs one blocking piece of work when its turn comes. After `within`, if that is given, nobody

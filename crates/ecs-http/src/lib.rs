@@ -20,6 +20,7 @@ mod audit_log;
 mod bucket;
 mod client;
 mod deadline_io;
+mod exposition;
 mod format;
 mod front;
 mod gate;

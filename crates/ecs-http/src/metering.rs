@@ -4,8 +4,13 @@
 //! series without end; rendering and counting never stop each other for long.
 //! Left to others: serving the page (`probes`).
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
+use block_store::{Histogram, HistogramView};
 use metrics::{counter, histogram, with_local_recorder};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 
@@ -26,6 +31,8 @@ pub(crate) const FOLD_EVERY: Duration = Duration::from_secs(5);
 pub(crate) struct Metering {
     recorder: Arc<PrometheusRecorder>,
     handle: PrometheusHandle,
+    /// From a durable reset to its answer.
+    reset_answers: Arc<Histogram>,
 }
 
 impl Metering {
@@ -35,7 +42,7 @@ impl Metering {
         let recorder = Arc::new(builder.build_recorder());
         let handle = recorder.handle();
         with_local_recorder(recorder.as_ref(), describe);
-        Self { recorder, handle }
+        Self { recorder, handle, reset_answers: Arc::new(Histogram::of_times()) }
     }
 
     /// One request was answered. The code of a success is `OK`.
@@ -45,6 +52,16 @@ impl Metering {
             histogram!("reinit_http_request_seconds", "action" => action)
                 .record(elapsed.as_secs_f64());
         });
+    }
+
+    /// The answer to resets that were durable then is written.
+    pub(crate) fn reset_answered(&self, durable: Instant) {
+        self.reset_answers.observe_since(durable);
+    }
+
+    /// How long answers to resets took from their durability on, in nanoseconds.
+    pub(crate) fn reset_answers(&self) -> HistogramView {
+        self.reset_answers.view()
     }
 
     /// A handler panicked.
@@ -89,19 +106,6 @@ impl Metering {
     pub(crate) fn hold(&self, name: &'static str) -> Held {
         with_local_recorder(self.recorder.as_ref(), || metrics::gauge!(name).increment(1.0));
         Held { metering: self.clone(), name }
-    }
-
-    /// Sets a value that is asked for only when the page is.
-    pub(crate) fn gauge(
-        &self,
-        name: &'static str,
-        label: Option<(&'static str, String)>,
-        value: f64,
-    ) {
-        with_local_recorder(self.recorder.as_ref(), || match label {
-            Some((key, text)) => metrics::gauge!(name, key => text).set(value),
-            None => metrics::gauge!(name).set(value),
-        });
     }
 
     pub(crate) fn fold(&self) {
@@ -198,7 +202,6 @@ mod tests {
         let metering = Metering::new();
         metering.answered("ReInitDisk", "OK", Duration::from_micros(300));
         metering.answered("ReInitDisk", "InvalidDiskId.NotFound", Duration::from_micros(300));
-        metering.gauge("reinit_disks", Some(("status", "In_use".into())), 3.0);
         let page = metering.render();
         assert!(
             page.contains(r#"reinit_http_requests_total{action="ReInitDisk",code="OK"} 1"#),
@@ -209,6 +212,5 @@ mod tests {
                 r#"reinit_http_request_seconds_bucket{action="ReInitDisk",le="0.0005"} 2"#
             )
         );
-        assert!(page.contains(r#"reinit_disks{status="In_use"} 3"#));
     }
 }

@@ -1,13 +1,20 @@
 //! The pages for machines: alive, ready, metrics.
 //!
 //! What must always hold: they need no signature and tell nothing of any account's resources but sums;
-//! being alive never depends on the store, so that a slow disk gets nobody restarted.
-//! Left to others: counting requests (`metering`).
+//! single disks are told through the control socket only. Being alive never depends on the store, so
+//! that a slow disk gets nobody restarted.
+//! Left to others: counting requests (`metering`), the form of the text (`exposition`).
 
 use axum::{body::Body, extract::State, http::Response};
+use block_device::ExportCounters;
 use cloud::StoreUsage;
 
-use crate::{front::Front, metering::Metering, response};
+use crate::{
+    exposition::{Kind, Page, Unit},
+    front::{Door, Front},
+    metering::Metering,
+    response,
+};
 
 const TEXT: &str = "text/plain; charset=utf-8";
 const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -26,11 +33,14 @@ pub(crate) async fn readyz(State(front): State<Front>) -> Response<Body> {
 }
 
 /// Counters and gauges, as Prometheus reads them.
-pub(crate) async fn metrics(State(front): State<Front>) -> Response<Body> {
+pub(crate) async fn metrics(State((front, door)): State<(Front, Door)>) -> Response<Body> {
+    let mut below = Page::default();
     if let Some(usage) = usage(&front).await {
-        gauges(front.metering(), &usage);
+        holdings(&mut below, &usage);
+        resets(&mut below, front.metering(), &usage);
+        exports(&mut below, door, &usage);
     }
-    response::plain(200, METRICS, front.metering().render())
+    response::plain(200, METRICS, front.metering().render() + &below.into_text())
 }
 
 async fn usage(front: &Front) -> Option<StoreUsage> {
@@ -39,37 +49,96 @@ async fn usage(front: &Front) -> Option<StoreUsage> {
     usage.inspect_err(|error| tracing::warn!(%error, "the store cannot be asked")).ok()
 }
 
-/// All states are set each time, so that one nobody is in any more shows zero.
-fn gauges(metering: &Metering, usage: &StoreUsage) {
+/// What there is, and the space it takes. All states are told each time, so that one nobody is in
+/// shows zero.
+fn holdings(page: &mut Page, usage: &StoreUsage) {
     let disk_states = ["Creating", "Available", "Attaching", "In_use", "Detaching", "ReIniting"];
     let instance_states = ["Pending", "Starting", "Running", "Stopping", "Stopped"];
-    for (name, states, counts) in [
-        ("reinit_disks", disk_states.as_slice(), &usage.disks),
-        ("reinit_instances", instance_states.as_slice(), &usage.instances),
+    for (name, help, states, counts) in [
+        ("reinit_disks", "Disks by state.", disk_states.as_slice(), &usage.disks),
+        ("reinit_instances", "Instances by state.", instance_states.as_slice(), &usage.instances),
     ] {
+        page.family(name, Kind::Gauge, help);
         for state in states {
             let count = counts.get(*state).copied().unwrap_or(0);
-            metering.gauge(name, Some(("status", (*state).to_owned())), number(count));
+            page.sample(name, Some(("status", *state)), count);
         }
     }
-    for (name, value) in [
-        ("reinit_snapshots", usage.snapshots),
-        ("reinit_images", usage.images),
-        ("reinit_store_free_bytes", usage.space.free.get()),
-        ("reinit_store_total_bytes", usage.space.total.get()),
-        ("reinit_store_live_bytes", usage.totals.live.get()),
-        ("reinit_store_stale_bytes", usage.totals.stale.get()),
-        ("reinit_store_layer_bytes", usage.totals.layers.get()),
-        ("reinit_store_unmeasured_disks", usage.totals.unmeasured_disks),
-        ("reinit_ledger_commits", usage.counters.ledger_commits),
-        ("reinit_ledger_records", usage.counters.ledger_records),
+    let (space, totals) = (&usage.space, &usage.totals);
+    for (name, help, value) in [
+        ("reinit_snapshots", "Snapshots.", usage.snapshots),
+        ("reinit_images", "Images.", usage.images),
+        ("reinit_store_free_bytes", "Free space of the file system.", space.free.get()),
+        ("reinit_store_total_bytes", "Size of the file system.", space.total.get()),
+        ("reinit_store_live_bytes", "Blocks of open disks that count.", totals.live.get()),
+        ("reinit_store_stale_bytes", "What open disks take besides.", totals.stale.get()),
+        ("reinit_store_layer_bytes", "What open sealed layers take.", totals.layers.get()),
+        ("reinit_store_unmeasured_disks", "Disks not opened yet.", totals.unmeasured_disks),
     ] {
-        metering.gauge(name, None, number(value));
+        page.family(name, Kind::Gauge, help);
+        page.sample(name, None, value);
     }
 }
 
-/// A gauge is a float; above 2^53 it rounds, which no reader of bytes minds.
-#[expect(clippy::cast_precision_loss, reason = "a gauge is a float")]
-fn number(value: u64) -> f64 {
-    value as f64
+/// Where the time of resets goes, and how well the ledger shares its syncs.
+fn resets(page: &mut Page, metering: &Metering, usage: &StoreUsage) {
+    let (counters, answering) = (&usage.counters, metering.reset_answers());
+    page.histograms(
+        "reinit_reset_phase_seconds",
+        "Time of resets by phase; those of one call together.",
+        Unit::Nanoseconds,
+        &[
+            (Some(("phase", "close_exports")), &usage.reset_closing),
+            (Some(("phase", "open")), &counters.reset_opening),
+            (Some(("phase", "ledger")), &counters.reset_ledger),
+            (Some(("phase", "answer")), &answering),
+        ],
+    );
+    page.histograms(
+        "reinit_ledger_group_records",
+        "Records of the ledger that shared one sync.",
+        Unit::Count,
+        &[(None, &counters.ledger_groups)],
+    );
+}
+
+/// What is told of an export: name, kind, help, value.
+type Told = (&'static str, Kind, &'static str, fn(&ExportCounters) -> u64);
+
+const OF_EXPORTS: [Told; 11] = [
+    ("connections_open", Kind::Gauge, "NBD connections open right now.", |c| c.connections),
+    ("requests_under_way", Kind::Gauge, "NBD requests taken and not yet answered.", |c| {
+        c.under_way
+    }),
+    ("connections_total", Kind::Counter, "NBD connections ever opened.", |c| c.connected),
+    ("reads_total", Kind::Counter, "NBD reads.", |c| c.reads),
+    ("read_bytes_total", Kind::Counter, "Bytes asked by NBD reads.", |c| c.bytes_read),
+    ("writes_total", Kind::Counter, "NBD writes.", |c| c.writes),
+    ("written_bytes_total", Kind::Counter, "Bytes sent by NBD writes.", |c| c.bytes_written),
+    ("flushes_total", Kind::Counter, "NBD flushes.", |c| c.flushes),
+    ("zeroings_total", Kind::Counter, "NBD trims and writes of zeros.", |c| c.zeroings),
+    ("zeroed_bytes_total", Kind::Counter, "Bytes asked by them.", |c| c.bytes_zeroed),
+    ("errors_total", Kind::Counter, "NBD requests answered with an error.", |c| c.errors),
+];
+
+/// The sums for everybody; who is the operator also sees each export that is open, and only as long
+/// as it is. Those start anew with each opening, the sums never go back.
+fn exports(page: &mut Page, door: Door, usage: &StoreUsage) {
+    let activity = &usage.activity;
+    let open = u64::try_from(activity.exports.len()).unwrap_or(u64::MAX);
+    page.family("reinit_exports", Kind::Gauge, "Disks open to clients.");
+    page.sample("reinit_exports", None, open);
+    let total = activity.total();
+    for (name, kind, help, value) in OF_EXPORTS {
+        let name = format!("reinit_nbd_{name}");
+        page.family(&name, kind, help);
+        page.sample(&name, None, value(&total));
+    }
+    for (name, kind, help, value) in OF_EXPORTS.iter().filter(|_| door == Door::Control) {
+        let name = format!("reinit_export_{name}");
+        page.family(&name, *kind, help);
+        for (disk, counters) in &activity.exports {
+            page.sample(&name, Some(("disk", disk.as_str())), value(counters));
+        }
+    }
 }

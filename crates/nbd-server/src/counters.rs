@@ -4,34 +4,13 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// What an export has done since it was published.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ExportCounters {
-    /// Connections open now.
-    pub connections: u64,
-    /// Connections ever opened.
-    pub connected: u64,
-    /// READ requests.
-    pub reads: u64,
-    /// Bytes asked by them.
-    pub bytes_read: u64,
-    /// WRITE requests.
-    pub writes: u64,
-    /// Bytes sent with them.
-    pub bytes_written: u64,
-    /// FLUSH requests.
-    pub flushes: u64,
-    /// TRIM and WRITE_ZEROES requests.
-    pub zeroings: u64,
-    /// Bytes asked by them.
-    pub bytes_zeroed: u64,
-    /// Requests answered with an error.
-    pub errors: u64,
-}
+use block_device::ExportCounters;
 
 /// The counters of an export. Relaxed everywhere: nothing is decided by them.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
+    /// The one that also goes down.
+    under_way: AtomicU64,
     connected: AtomicU64,
     reads: AtomicU64,
     bytes_read: AtomicU64,
@@ -46,6 +25,16 @@ pub(crate) struct Counters {
 impl Counters {
     pub(crate) fn connection(&self) {
         add(&self.connected, 1);
+    }
+
+    /// A request was taken; [`Counters::ended`] follows when it is answered or given up. A panic
+    /// in between leaves it counted until the export closes.
+    pub(crate) fn begun(&self) {
+        add(&self.under_way, 1);
+    }
+
+    pub(crate) fn ended(&self) {
+        self.under_way.fetch_sub(1, Ordering::Relaxed);
     }
 
     pub(crate) fn read(&self, bytes: u64) {
@@ -75,6 +64,7 @@ impl Counters {
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         ExportCounters {
             connections,
+            under_way: get(&self.under_way),
             connected: get(&self.connected),
             reads: get(&self.reads),
             bytes_read: get(&self.bytes_read),

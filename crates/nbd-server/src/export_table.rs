@@ -24,13 +24,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use block_device::{BlockDevice, ByteLength, DiskId, FenceError, FenceMode};
+use block_device::{
+    BlockDevice, ByteLength, DiskId, ExportCounters, FenceError, FenceMode, PlaneActivity,
+};
 use parking_lot::{Condvar, Mutex};
 
-use crate::{
-    counters::{Counters, ExportCounters},
-    socket::Socket,
-};
+use crate::{counters::Counters, socket::Socket};
 
 /// How long answers on their way may take to be taken by clients once an export closes. Long
 /// against a busy client's next read, short against a reset that somebody waits for.
@@ -59,6 +58,8 @@ pub(crate) struct ExportTable {
 #[derive(Debug, Default)]
 struct Entries {
     exports: BTreeMap<DiskId, Arc<Export>>,
+    /// What those did that are gone: an export is added in the step that takes it off the table.
+    closed: ExportCounters,
     /// Set once, when the server stops; nothing is published or found from then on.
     stopped: bool,
 }
@@ -131,6 +132,8 @@ impl ExportTable {
         // A later export of the same name stays.
         if entries.exports.get(&export.name).is_some_and(|held| Arc::ptr_eq(held, export)) {
             entries.exports.remove(&export.name);
+            // Nothing is connected or under way any more.
+            entries.closed += ExportCounters { under_way: 0, ..export.gate.counters() };
         }
     }
 
@@ -173,10 +176,12 @@ impl ExportTable {
         open.map(|export| export.name.clone()).collect()
     }
 
-    /// What the open exports have done.
-    pub(crate) fn counters(&self) -> Vec<(DiskId, ExportCounters)> {
-        let exports: Vec<_> = self.entries.lock().exports.values().cloned().collect();
-        exports.iter().map(|export| (export.name.clone(), export.gate.counters())).collect()
+    /// What the exports have done. Under the table's lock, so that none is counted twice or left out.
+    pub(crate) fn activity(&self) -> PlaneActivity {
+        let entries = self.entries.lock();
+        let told = |export: &Arc<Export>| (export.name.clone(), export.gate.counters());
+        let exports = entries.exports.values().map(told).collect();
+        PlaneActivity { exports, closed: entries.closed }
     }
 
     /// How many connections the export has.

@@ -55,6 +55,6 @@ mod slow_lane;
 mod socket;
 mod wire;
 
-pub use counters::ExportCounters;
+pub use block_device::ExportCounters;
 pub use errno::Errno;
 pub use serve::{Limits, NbdServer};

@@ -28,7 +28,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use block_device::{BlockDevice, DiskId, ExportFence, ExportPlane, FenceError, FenceMode};
+use block_device::{
+    BlockDevice, DiskId, ExportCounters, ExportFence, ExportPlane, FenceError, FenceMode,
+    PlaneActivity,
+};
 use parking_lot::Mutex;
 use rustix::net::{
     AddressFamily, Shutdown, SocketAddrUnix, SocketFlags, SocketType, accept_with, bind, listen,
@@ -37,7 +40,6 @@ use rustix::net::{
 
 use crate::{
     arrivals::{Arrival, Arrivals},
-    counters::ExportCounters,
     export_table::ExportTable,
     negotiation::negotiate,
     session,
@@ -167,7 +169,7 @@ impl NbdServer {
 
     /// What each open export has done since it was published.
     pub fn counters(&self) -> Vec<(DiskId, ExportCounters)> {
-        self.shared.exports.counters()
+        self.shared.exports.activity().exports
     }
 
     /// Stops listening, closes every export as [`FenceMode::Flush`] says, and waits for every
@@ -201,6 +203,10 @@ impl ExportFence for NbdServer {
 impl ExportPlane for NbdServer {
     fn publish(&self, disk: &DiskId, device: Arc<dyn BlockDevice>) {
         Self::publish(self, disk, device);
+    }
+
+    fn activity(&self) -> PlaneActivity {
+        self.shared.exports.activity()
     }
 }
 

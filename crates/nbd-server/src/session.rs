@@ -93,7 +93,7 @@ impl From<io::Error> for End {
 impl Session {
     fn run(&mut self) -> End {
         loop {
-            let served = self.next_request().and_then(|head| self.serve(&head));
+            let served = self.next_request().and_then(|head| self.serve_counted(&head));
             match served {
                 Ok(()) if self.connection.is_fenced() => return End::Fenced,
                 Ok(()) => {}
@@ -119,6 +119,14 @@ impl Session {
             }
         }
         Ok(())
+    }
+
+    /// What is handed to the slow lane is counted there until it is answered.
+    fn serve_counted(&mut self, head: &RequestHead) -> Result<(), End> {
+        self.connection.counters().begun();
+        let served = self.serve(head);
+        self.connection.counters().ended();
+        served
     }
 
     fn serve(&mut self, head: &RequestHead) -> Result<(), End> {

@@ -70,6 +70,7 @@ impl SlowLane {
         if state.ended {
             return Err(Errno::InputOutput);
         }
+        self.connection.counters().begun();
         state.jobs.push(job);
         self.queue.changed.notify_all();
         Ok(())
@@ -173,6 +174,7 @@ impl Worker {
         let error =
             failure.map_or(0, |(error, access)| self.connection.failed(error, access).code());
         self.replies.extend(simple_reply(cookie, error));
+        self.connection.counters().ended();
     }
 
     fn send(&mut self) {
