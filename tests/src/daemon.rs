@@ -47,10 +47,16 @@ fn signal(pid: u32, signal: Signal) {
 impl Daemon {
     /// Starts a daemon on this store and waits until it accepts requests.
     pub fn start(store: &Path, arguments: &[&str]) -> Self {
+        Self::start_in(store, arguments, &[])
+    }
+
+    /// The same with these variables in its environment.
+    pub fn start_in(store: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Self {
         let own = arguments.contains(&"--listen");
         let listen = (!own).then_some(["--listen", "127.0.0.1:0"]);
         let mut child = Command::new(program::binary())
             .env_remove("REINIT_STORE")
+            .envs(environment.iter().copied())
             .arg("--store")
             .arg(store)
             .arg("serve")

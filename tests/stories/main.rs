@@ -15,6 +15,7 @@ mod full_store;
 mod growth;
 mod image_to_reset;
 mod keep;
+mod log;
 mod manners;
 mod metrics;
 mod mistakes;

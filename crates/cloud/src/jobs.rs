@@ -15,6 +15,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
+use tracing::Span;
 
 use crate::CloudError;
 
@@ -60,7 +61,8 @@ impl Jobs {
         Ok(Self { hashing, imports, space, stopping })
     }
 
-    /// Puts a job at the end of its queue; after a stop it is dropped.
+    /// Puts a job at the end of its queue; after a stop it is dropped. What it logs tells the request
+    /// that asked for it.
     pub(crate) fn add(&self, queue: Queue, job: impl FnOnce() + Send + 'static) {
         let line = match queue {
             Queue::Hashing => &self.hashing,
@@ -69,7 +71,8 @@ impl Jobs {
         };
         if let Some(sender) = line.sender.lock().as_ref() {
             // Fails only when the workers are gone, and then the job is dropped as after a stop.
-            let _gone = sender.send(Box::new(job));
+            let span = Span::current();
+            let _gone = sender.send(Box::new(move || span.in_scope(job)));
         }
     }
 

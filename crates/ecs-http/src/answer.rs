@@ -2,7 +2,8 @@
 //!
 //! What must always hold
 //! 1. Every request gets a request id, is counted once and logged once: action, account, code, time;
-//!    never a parameter, a secret or a signature.
+//!    never a parameter, a secret or a signature. What else is logged on its account, also later by a
+//!    thread of its own, is inside a span with its id.
 //! 2. A panic in an action is answered as `InternalError` and hurts nobody else.
 //! 3. Version and action are acted on only after the caller is known.
 //! 4. A change or a refusal is told to the audit log before it is answered.
@@ -29,6 +30,7 @@ use block_store::RequestId;
 use cloud::{Cloud, ResetDone};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use tokio::time::timeout;
+use tracing::Span;
 
 use crate::{
     actions::{self, Call, Fields},
@@ -89,9 +91,11 @@ fn turned_away(
     let mut told = Outcome::refused(refusal.clone());
     told.request_id = envelope.request_id;
     if let Some(left_out) = front.audit().and_then(|audit| audit.admit(&told.sender)) {
-        let front = front.clone();
+        let (front, span) = (front.clone(), envelope.span());
         // Nobody waits for it.
-        drop(tokio::task::spawn_blocking(move || told.tell(&front, &peer, left_out)));
+        drop(tokio::task::spawn_blocking(move || {
+            span.in_scope(|| told.tell(&front, &peer, left_out));
+        }));
     }
     envelope.hold(Outcome::refused(refusal))
 }
@@ -133,6 +137,7 @@ async fn work_on(front: &Front, came: Came, envelope: Envelope) -> (Outcome, Res
     let begun = Arc::new(AtomicBool::new(false));
     let has_begun = Arc::clone(&begun);
     let done = front.run(within, move || {
+        let _logged_as_its = envelope.span().entered();
         has_begun.store(true, Ordering::Relaxed);
         let from = came.peer.clone();
         let outcome = Outcome::of(&worker, came, &envelope, &client);
@@ -261,15 +266,21 @@ impl Outcome {
     fn record(&self, front: &Front, elapsed: Duration) {
         let code = self.result.as_ref().map_or_else(|refusal| refusal.code, |_| "OK");
         front.metering().answered(self.action, code, elapsed);
+        let _logged_as_its = span_of(self.request_id).entered();
         tracing::info!(
             action = self.action,
-            request_id = %self.request_id,
             account = self.sender.account,
             code,
             micros = elapsed.as_micros(),
             "answered"
         );
     }
+}
+
+/// What log lines of a request are inside of. At the level of errors, so that no filter that shows a
+/// line hides whose it is.
+fn span_of(request_id: RequestId) -> Span {
+    tracing::error_span!("request", request_id = %request_id)
 }
 
 /// The operator may leave the version out.
@@ -298,6 +309,10 @@ impl Envelope {
         let host = asked.or_else(|| uri.authority().map(|authority| authority.as_str()));
         let host = host.unwrap_or_default().to_owned();
         Self { format, request_id: Cloud::new_request_id(), host }
+    }
+
+    fn span(&self) -> Span {
+        span_of(self.request_id)
     }
 
     fn hold(&self, mut outcome: Outcome) -> (Outcome, Response<Body>) {

@@ -133,7 +133,7 @@ fn of_the_daemon(answer: &Value) -> Value {
 }
 
 fn right_here(places: &Places, common: &Common, args: &ScrubArgs) -> Result<Report, Failure> {
-    serve::log("warn");
+    serve::log("warn")?;
     let store = daemon::open_store(places)?;
     let mut options = Scrub::default();
     if let Some(rate) = args.rate {

@@ -3,7 +3,7 @@
 //! What must always hold: one JSON line on standard output when everything is ready, and nothing else there; the first
 //! SIGTERM or SIGINT ends it in order, a second one at once. With TLS, SIGHUP reads the certificate anew.
 
-use std::{io, process};
+use std::{env, io, process};
 
 use anyhow::Context as _;
 use serde_json::json;
@@ -17,7 +17,7 @@ use crate::{
 
 pub(crate) fn run(places: &Places, args: &ServeArgs) -> Result<Report, Failure> {
     let config = Config::load(&places.config(), args)?;
-    log("info");
+    log("info")?;
     let daemon = Daemon::start(places, config)?;
     // Watched before anybody can know of the daemon: whoever ends it then meets an orderly end.
     let signals = Signals::watch(&daemon)?;
@@ -28,12 +28,23 @@ pub(crate) fn run(places: &Places, args: &ServeArgs) -> Result<Report, Failure> 
     Ok(Report::silent())
 }
 
-/// The log goes to standard error; `REINIT_LOG` says what is in it, such as `debug` or `nbd_server=trace`.
-pub(crate) fn log(default: &str) {
+/// The log goes to standard error; `REINIT_LOG` says what is in it, such as `debug` or `nbd_server=trace`,
+/// and `REINIT_LOG_FORMAT` how: `text` or `json`.
+pub(crate) fn log(default: &str) -> Result<(), Failure> {
     let filter = EnvFilter::try_from_env("REINIT_LOG").unwrap_or_else(|_| EnvFilter::new(default));
     let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    let subscriber = subscriber.with_ansi(false);
     // Already set when the demo runs a daemon of its own.
-    let _ = subscriber.with_ansi(false).try_init();
+    match env::var("REINIT_LOG_FORMAT").unwrap_or_default().as_str() {
+        "" | "text" => drop(subscriber.try_init()),
+        // One object a line: the fields of the line at its top, those of its request in `span`.
+        "json" => drop(subscriber.json().flatten_event(true).with_span_list(false).try_init()),
+        other => {
+            let message = format!("REINIT_LOG_FORMAT is text or json, not {other:?}");
+            return Err(Failure::local("InvalidParameter", message));
+        }
+    }
+    Ok(())
 }
 
 /// What a signal asks for.

@@ -95,7 +95,9 @@ impl Cloud {
         work: impl FnOnce() -> Result<(), CloudError> + Send + 'static,
     ) -> Result<(), CloudError> {
         let (sender, receiver) = mpsc::sync_channel(0);
+        let span = tracing::Span::current();
         let run = move || {
+            let _logged_as_its = span.entered();
             if let Err(mpsc::SendError(Err(error))) = sender.send(work()) {
                 tracing::error!(%error, what, "failed after it was answered");
             }
