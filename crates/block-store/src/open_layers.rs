@@ -158,14 +158,18 @@ impl OpenLayers {
         }
         let (opened, next) = (Mutex::new(Ahead::new()), AtomicUsize::new(0));
         thread::scope(|scope| {
+            let work = || {
+                // Relaxed: each number is given once, and nothing else is told by it.
+                while let Some(id) = wanted.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let layer = SealedLayer::open(storage, *id);
+                    opened.lock().insert(*id, layer);
+                }
+            };
             for _ in 0..at_a_time.min(wanted.len()) {
-                scope.spawn(|| {
-                    // Relaxed: each number is given once, and nothing else is told by it.
-                    while let Some(id) = wanted.get(next.fetch_add(1, Ordering::Relaxed)) {
-                        let layer = SealedLayer::open(storage, *id);
-                        opened.lock().insert(*id, layer);
-                    }
-                });
+                // Where the system gives no more threads, those there are do it, or else the walk.
+                if thread::Builder::new().spawn_scoped(scope, work).is_err() {
+                    break;
+                }
             }
         });
         opened.into_inner()
