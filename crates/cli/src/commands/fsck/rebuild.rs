@@ -7,6 +7,7 @@
 //! 3. The store's lock is held over all of it.
 
 use std::{
+    collections::BTreeSet,
     fs::{self, File},
     io::{self, BufReader},
     path::Path,
@@ -133,7 +134,12 @@ impl Told {
             let who: Vec<_> = lost.affects.iter().map(String::as_str).collect();
             format!("layer {}: {}; it takes down {}", lost.layer, lost.reason, who.join(", "))
         });
-        let (disks, missing) = (disks.collect(), lost.collect());
+        let spare = survey.spare_heads.iter().map(|(layer, disk)| {
+            format!(
+                "disk {disk}: several layers say that they are its head, {layer} among them: none is taken, all are kept"
+            )
+        });
+        let (disks, missing) = (disks.collect(), lost.chain(spare).collect());
         Self { disks, snapshots: Vec::new(), images: Vec::new(), missing }
     }
 
@@ -150,7 +156,10 @@ impl Told {
     /// Disks that the catalog names and nothing else does.
     fn missing_disks(&mut self, open: &SledCatalog, survey: &Survey) -> Result<(), Failure> {
         let named = open.all::<record::Disk>().context("reading the catalog")?;
-        let is_found = |id: &str| survey.disks.iter().any(|found| found.disk.as_str() == id);
+        let found = survey.disks.iter().map(|found| &found.disk);
+        let known: BTreeSet<_> =
+            found.chain(survey.spare_heads.iter().map(|(_, disk)| disk)).collect();
+        let is_found = |id: &str| known.iter().any(|disk| disk.as_str() == id);
         let missing = named.iter().filter(|disk| !is_found(&disk.id));
         self.missing.extend(missing.map(|disk| {
             format!("disk {}: no header tells of it: delete it and make it anew", disk.id)
@@ -263,4 +272,19 @@ fn unknown(disk: &str) -> Failure {
         "InvalidDiskId.NotFound",
         format!("the ledger knows no disk {disk}; reinit fsck names the closed ones"),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Its content is there: to make the disk anew would be the wrong advice.
+    #[test]
+    fn a_disk_of_which_several_heads_are_left_is_told_and_not_called_lost() {
+        let disk: DiskId = "d-1".parse().unwrap();
+        let layer = "07".repeat(16).parse().unwrap();
+        let survey = Survey { spare_heads: vec![(layer, disk)], ..Survey::default() };
+        let missing = Told::of(&survey).missing;
+        assert!(missing.len() == 1 && missing[0].contains("all are kept"), "{missing:?}");
+    }
 }
