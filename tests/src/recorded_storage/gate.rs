@@ -31,6 +31,11 @@ impl Gate {
         drop(reached.expect("nobody panics at the gate"));
     }
 
+    /// Whether nobody stands before the gate.
+    pub fn is_empty(&self) -> bool {
+        self.state().waiting == 0
+    }
+
     /// Lets one on who stands there, and keeps the gate closed.
     pub fn let_one_on(&self) {
         let mut state = self.state();
