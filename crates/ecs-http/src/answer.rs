@@ -248,7 +248,10 @@ impl Outcome {
             from: &peer.0,
             action: self.action,
             resources: self.resources.clone(),
-            code: refusal.map_or("OK", |refusal| refusal.code),
+            code: match &self.result {
+                Ok(answer) => audit::first_refused(answer).unwrap_or("OK"),
+                Err(refusal) => refusal.code,
+            },
             status: refusal.map_or(200, |refusal| refusal.status),
             resets: &self.resets.borrow(),
         };

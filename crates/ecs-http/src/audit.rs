@@ -77,7 +77,7 @@ pub(crate) struct Told<'a> {
     pub(crate) from: &'a str,
     pub(crate) action: &'a str,
     pub(crate) resources: Vec<String>,
-    pub(crate) code: &'static str,
+    pub(crate) code: &'a str,
     pub(crate) status: u16,
     pub(crate) resets: &'a [ResetDone],
 }
@@ -183,6 +183,26 @@ pub(crate) fn resources(parameters: &Parameters, door: Door, answer: &Fields) ->
     all.filter(|id| seen.insert(id.clone())).collect()
 }
 
+/// Why the first of a batch was refused, where the batch itself is answered all the same.
+pub(crate) fn first_refused(answer: &Fields) -> Option<&str> {
+    let items = answer.iter().filter_map(|(_, value)| match value {
+        Tree::List { items, .. } => Some(items),
+        _ => None,
+    });
+    let codes = items.flatten().filter_map(|item| match item {
+        Tree::Object(fields) => {
+            fields.iter().find(|(name, _)| ["Code", "ErrorCode"].contains(name))
+        }
+        _ => None,
+    });
+    codes
+        .filter_map(|(_, code)| match code {
+            Tree::Text(code) if !["", "200"].contains(&code.as_str()) => Some(code.as_str()),
+            _ => None,
+        })
+        .next()
+}
+
 /// `DiskId`, `DiskId.3`, `DataDisk.1.SnapshotId`, `DiskIds`; for a signed request not the key it is signed with.
 fn names_resource(name: &str, door: Door) -> bool {
     let is_number = |part: &&str| part.bytes().all(|byte| byte.is_ascii_digit());
@@ -198,12 +218,15 @@ fn ids(value: &str) -> impl Iterator<Item = &str> {
 }
 
 fn is_id(text: &str) -> bool {
+    // Temporary keys are the only ids with a dot.
+    let text = text.strip_prefix("STS.").unwrap_or(text);
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
     !text.is_empty() && text.len() <= LONGEST_ID && text.bytes().all(fits)
 }
 
 fn answered(name: &str, value: &Tree) -> Vec<String> {
     match value {
+        _ if NO_RESOURCES.contains(&name) => vec![],
         Tree::Text(id) if name.ends_with("Id") && is_id(id) => vec![id.clone()],
         Tree::List { items, .. } if name.ends_with("Ids") || name.ends_with("IdSets") => {
             let texts = items.iter().filter_map(|item| match item {
@@ -244,6 +267,14 @@ mod tests {
 
     fn parameters(form: &str) -> Parameters {
         Parameters::of_form(form.as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn who_used_a_temporary_key_is_told_as_well() {
+        assert_eq!(Sender::of_key("STS.uZTDjQ2eSvfsFDLucgUs").who, "STS.uZTDjQ2eSvfsFDLucgUs");
+        assert!(["STS.", "a.b", "STS.a.b"].iter().all(|key| Sender::of_key(key).who.is_empty()));
+        let answer = vec![("AccessKeyId", "STS.u".into()), ("RegionId", "cn-hangzhou".into())];
+        assert_eq!(resources(&parameters("RegionId=r"), Door::Control, &answer), ["STS.u"]);
     }
 
     #[test]

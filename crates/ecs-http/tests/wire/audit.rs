@@ -84,6 +84,14 @@ fn a_reset_leaves_the_receipt_the_ledger_has() {
     for (disk, receipt) in disks.iter().zip(line["Resets"].as_array().unwrap()) {
         same_as_shown(&service, disk, receipt);
     }
+    let unattached = service
+        .call(&key, "CreateDisk", &[("ZoneId", "cn-hangzhou-b"), ("Size", "20")])
+        .text("DiskId");
+    let batch = [("DiskId.1", disks[0].as_str()), ("DiskId.2", &unattached)];
+    service.operator("ReInitDisks", &batch).ok();
+    let line = of(&service, "ReInitDisks").pop().unwrap();
+    assert_eq!(line["Code"], "IncorrectDiskStatus", "one of them was refused: {line}");
+    assert_eq!(line["Resets"].as_array().unwrap().len(), 1, "{line}");
     let snapshot = service.snapshot(&key, &disks[1]);
     let asked = [("DiskId", disks[1].as_str()), ("SnapshotId", &snapshot)];
     service.call(&key, "ResetDisk", &asked).ok();
