@@ -143,4 +143,23 @@ impl Lab {
             (before, after, called.join().unwrap())
         })
     }
+
+    /// What is found while the call is between its commit and all that follows; then what it answered.
+    pub(crate) fn meanwhile<T: Send, M>(
+        &self,
+        gate: &Gate,
+        call: impl FnOnce() -> T + Send,
+        look: impl FnOnce() -> M,
+    ) -> (M, T) {
+        gate.set(Moment::Armed(0));
+        thread::scope(|scope| {
+            let called = scope.spawn(call);
+            gate.wait_for(Moment::Before);
+            gate.set(Moment::Committing);
+            gate.wait_for(Moment::After);
+            let found = look();
+            gate.set(Moment::Open);
+            (found, called.join().unwrap())
+        })
+    }
 }

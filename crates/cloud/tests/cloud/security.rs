@@ -315,41 +315,57 @@ fn a_copy_of_the_image_and_a_backup_carry_what_they_should() {
 }
 
 #[test]
-fn a_layer_marked_for_deletion_by_a_call_that_died_is_kept_if_the_image_names_it() {
-    let Public { lab, image, disk, snapshot, .. } = public();
+fn a_layer_is_not_taken_away_while_a_disk_goes_to_it() {
+    let (lab, gate) = Lab::gated();
+    let Public { lab, image, disk, snapshot, instance } = public_on(lab);
     harden(&lab, &image, &snapshot).unwrap();
-    lab.cloud.delete_snapshot(&lab.operator(), &snapshot, false).unwrap();
-    reset(&lab, &active(&disk)).unwrap();
-    let base = lab.cloud.store().disk(&disk.parse().unwrap()).unwrap().base.unwrap();
-    lab.reinit(&disk).unwrap();
-    // As `harden --remove` does it, up to its commit.
-    lab.cloud.store().delete_layer(base).unwrap().leave_to_start();
-    let lab = lab.crashed();
-    assert!(lab.cloud.store().layer(base).is_ok());
-    reset(&lab, &active(&disk)).unwrap();
+    // It commits before it goes to the ledger, and there it waits.
+    let request = ReInitDisk { auto_start: true, ..active(&disk) };
+    let soften = || lab.cloud.soften_image(&lab.operator(), &image);
+    let (refused, done) = lab.meanwhile(&gate, || reset(&lab, &request), soften);
+    assert!(matches!(refused, Err(CloudError::Conflict { .. })), "{refused:?}");
+    assert!(done.unwrap().started);
     assert_eq!(lab.read(&disk), AGENT);
+    lab.stop(&instance);
+    soften().unwrap();
 }
 
 #[test]
-fn a_layer_is_not_taken_away_while_disks_go_to_it() {
-    let Public { lab, image, disk, snapshot, .. } = public();
-    lab.cloud.store().wait_for_background();
-    for _ in 0..20 {
-        harden(&lab, &image, &snapshot).unwrap();
-        let (gone, taken) = std::thread::scope(|scope| {
-            let gone = scope.spawn(|| reset(&lab, &active(&disk)));
-            let taken = scope.spawn(|| lab.cloud.soften_image(&lab.operator(), &image));
-            (gone.join().unwrap(), taken.join().unwrap())
-        });
-        // Either came first, or the one was on its way when the other asked.
-        match (gone, taken) {
-            (Ok(_), Ok(()) | Err(CloudError::Conflict { .. })) => {
-                assert_eq!(lab.read(&disk), AGENT);
-            }
-            (Err(error), Ok(())) => assert_eq!(why(error), WhyNotActive::NoLayer(image.clone())),
-            (gone, taken) => panic!("{gone:?} {taken:?}"),
-        }
-        lab.reinit(&disk).unwrap();
-        assert_eq!(lab.read(&disk), PLAIN);
+fn a_crash_around_the_commit_leaves_the_layer_wholly_there_or_wholly_not() {
+    let (lab, gate) = Lab::gated();
+    let Public { lab, image, disk, snapshot, .. } = public_on(lab);
+    let has = |lab: &Lab| layer_of(lab, &lab.operator(), &image).is_some();
+    let call = || harden(&lab, &image, &snapshot).unwrap();
+    let (before, after, ()) = lab.crashed_around(&gate, call);
+    assert!(!has(&before) && has(&after));
+    lab.cloud.delete_snapshot(&lab.operator(), &snapshot, false).unwrap();
+    lab.reinit(&disk).unwrap();
+
+    let with = lab.layers();
+    let call = || lab.cloud.soften_image(&lab.operator(), &image).unwrap();
+    let (before, after, ()) = lab.crashed_around(&gate, call);
+    // Marked and yet named: kept. Named no more: swept.
+    assert!(has(&before) && !has(&after));
+    assert_eq!((before.layers(), after.layers(), lab.layers()), (with, with - 1, with - 1));
+    reset(&before, &active(&disk)).unwrap();
+    assert_eq!(before.read(&disk), AGENT);
+    assert_eq!(after.read(&disk), PLAIN);
+}
+
+#[test]
+fn a_crash_between_commit_and_ledger_is_before_the_reset() {
+    let (lab, gate) = Lab::gated();
+    let Public { lab, image, disk, snapshot, .. } = public_on(lab);
+    harden(&lab, &image, &snapshot).unwrap();
+    lab.reinit(&disk).unwrap();
+    let request = ReInitDisk { auto_start: true, ..active(&disk) };
+    let (before, after, done) = lab.crashed_around(&gate, || reset(&lab, &request).unwrap());
+    for crashed in [before, after] {
+        assert_eq!(crashed.read(&disk), PLAIN);
+        assert!(is_initial(&crashed, &disk, VerifyDepth::Content));
     }
+    assert!(done.started);
+    let whole = lab.crashed();
+    assert_eq!(whole.read(&disk), AGENT);
+    assert!(whole.cloud.show_disk(&whole.operator(), &disk).unwrap().security_enhanced);
 }
