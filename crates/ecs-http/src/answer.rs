@@ -45,7 +45,7 @@ use crate::{
 };
 
 /// The one version of the API.
-const VERSION: &str = "2014-05-26";
+pub(crate) const VERSION: &str = "2014-05-26";
 
 /// The name under which requests are counted whose action is none of ours.
 const NO_ACTION: &str = "none";
@@ -213,11 +213,12 @@ impl Outcome {
         check_version(door, &request)?;
         let name = request.action().ok_or_else(|| Refusal::missing("Action"))?;
         let action = named.ok_or_else(|| Refusal::unknown_action(name))?;
+        let own = action.own(&request.parameters, door);
         let call = Call {
             action: action.name,
             cloud: front.cloud(),
             caller: &caller,
-            parameters: &request.parameters,
+            parameters: &own,
             request_id: self.request_id,
             host,
             client,

@@ -21,7 +21,7 @@ use crate::{
     limits::Limits,
     metering::{CALLS_RUNNING, CALLS_WAITING, Metering},
     nonce::Nonces,
-    probes,
+    openapi, probes,
     refusal::Refusal,
     throttle::Throttle,
     tls::Tls,
@@ -105,9 +105,12 @@ impl Front {
             .route("/healthz", get(probes::healthz))
             .route("/readyz", get(probes::readyz))
             .with_state(self.clone());
-        let metrics =
-            Router::new().route("/metrics", get(probes::metrics)).with_state((self.clone(), door));
-        actions.merge(pages).merge(metrics)
+        let by_door = Router::new()
+            .route("/metrics", get(probes::metrics))
+            .route("/openapi.json", get(openapi::openapi))
+            .route("/docs", get(openapi::docs))
+            .with_state((self.clone(), door));
+        actions.merge(pages).merge(by_door)
     }
 
     /// Runs one blocking piece of work when its turn comes. After `within`, if that is given, nobody

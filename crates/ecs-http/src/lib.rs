@@ -28,6 +28,7 @@ mod limits;
 mod metering;
 mod nonce;
 mod nonce_journal;
+mod openapi;
 mod parameters;
 mod probes;
 mod refusal;

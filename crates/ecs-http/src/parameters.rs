@@ -115,6 +115,12 @@ impl Parameters {
         self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
+    /// Those of these names.
+    pub(crate) fn only(&self, names: impl Fn(&str) -> bool) -> Self {
+        let some = self.0.iter().filter(|(name, _)| names(name));
+        Self(some.map(|(name, value)| (name.clone(), value.clone())).collect())
+    }
+
     /// The value as it was given, also an empty one.
     pub(crate) fn raw(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(String::as_str)

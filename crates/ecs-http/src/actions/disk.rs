@@ -5,18 +5,87 @@ use cloud::{
     ReplaceSystemDisk, ResizeDisk, SecretText,
 };
 
+use super::contract::{
+    CREATED, PAGES, REGION, TAGS, TOKENS_OF_DISKS, flag, gib, ids, needed, text,
+};
 use super::{Action, Call, Fields, lock_name, next_token, page_fields, seconds, tags};
 use crate::{refusal::Refusal, tree::Tree};
 
 pub(super) const ACTIONS: &[Action] = &[
-    Action::new("DescribeDisks", describe).that_only_asks(),
-    Action::new("CreateDisk", create),
-    Action::new("AttachDisk", attach),
-    Action::new("DetachDisk", detach),
-    Action::new("DeleteDisk", delete),
-    Action::new("ResizeDisk", resize),
-    Action::new("ModifyDiskAttribute", modify),
-    Action::new("ReplaceSystemDisk", replace),
+    Action::new("DescribeDisks", describe)
+        .takes(&[
+            REGION,
+            &[
+                flag("Encrypted"),
+                ids("DiskIds"),
+                text("DiskName"),
+                text("DiskType"),
+                text("Status"),
+                text("InstanceId"),
+                text("SnapshotId"),
+                text("ZoneId"),
+                flag("Portable"),
+                flag("DeleteWithInstance"),
+                flag("EnableAutoSnapshot"),
+                flag("DeleteAutoSnapshot"),
+                text("DiskChargeType"),
+                text("LockReason"),
+                text("Category"),
+            ],
+            CREATED,
+            TAGS,
+            PAGES,
+            TOKENS_OF_DISKS,
+        ])
+        .that_only_asks(),
+    Action::new("CreateDisk", create).takes(&[
+        REGION,
+        &[
+            text("ZoneId"),
+            text("InstanceId"),
+            gib("Size"),
+            text("SnapshotId"),
+            text("ImageId").of_operator(),
+            text("DiskCategory"),
+            text("DiskName"),
+            text("Description"),
+            text("ClientToken"),
+        ],
+        TAGS,
+    ]),
+    Action::new("AttachDisk", attach).takes(&[&[
+        needed("DiskId"),
+        needed("InstanceId"),
+        text("Device"),
+        flag("DeleteWithInstance"),
+    ]]),
+    Action::new("DetachDisk", detach).takes(&[&[needed("DiskId"), needed("InstanceId")]]),
+    Action::new("DeleteDisk", delete).takes(&[&[needed("DiskId")]]),
+    Action::new("ResizeDisk", resize).takes(&[&[
+        text("Type"),
+        needed("DiskId"),
+        gib("NewSize").that_is_needed(),
+        text("ClientToken"),
+    ]]),
+    Action::new("ModifyDiskAttribute", modify).takes(&[&[
+        text("DiskIds.N"),
+        text("DiskId"),
+        text("DiskName"),
+        text("Description"),
+        flag("DeleteWithInstance"),
+        flag("DeleteAutoSnapshot"),
+        flag("EnableAutoSnapshot"),
+    ]]),
+    Action::new("ReplaceSystemDisk", replace).takes(&[&[
+        needed("InstanceId"),
+        needed("ImageId"),
+        text("DiskId"),
+        gib("SystemDisk.Size"),
+        text("Password"),
+        text("KeyPairName"),
+        text("SecurityEnhancementStrategy"),
+        text("ClientToken"),
+    ]]),
 ];
 
 const STATUSES: [(&str, DiskStatus); 6] = [

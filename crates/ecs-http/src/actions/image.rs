@@ -5,16 +5,76 @@ use cloud::{
     ImageOwnerAlias, ImageStatus, ImageView, SecurityLayerView, ShareImage,
 };
 
+use super::contract::{CREATED, PAGES, REGION, TAGS, TOKENS, commas, flag, gib, needed, text};
 use super::{Action, Call, Fields, disk::ROLES, page_fields, seconds, snapshot::usage, tags};
 use crate::{refusal::Refusal, tree::Tree};
 
 pub(super) const ACTIONS: &[Action] = &[
-    Action::new("DescribeImages", describe).that_only_asks(),
-    Action::new("CreateImage", create).with_dry_run(),
-    Action::new("CopyImage", copy).with_dry_run(),
-    Action::new("DeleteImage", delete).with_dry_run(),
-    Action::new("ModifyImageSharePermission", share).with_dry_run(),
-    Action::new("DescribeImageSharePermission", shares).that_only_asks(),
+    Action::new("DescribeImages", describe)
+        .takes(&[
+            REGION,
+            &[
+                text("ImageOwnerAlias"),
+                text("Architecture"),
+                text("OSType"),
+                commas("ImageId"),
+                text("ImageName"),
+                text("SnapshotId"),
+                text("Usage"),
+                flag("IsPublic"),
+                commas("Status"),
+            ],
+            CREATED,
+            TAGS,
+            PAGES,
+            TOKENS,
+        ])
+        .that_only_asks(),
+    Action::new("CreateImage", create)
+        .takes(&[
+            REGION,
+            &[
+                text("ImageName"),
+                text("Description"),
+                text("ImageVersion"),
+                text("Architecture"),
+                text("Platform"),
+                text("ClientToken"),
+                text("SnapshotId"),
+                text("InstanceId"),
+                text("DiskDeviceMapping.N.SnapshotId"),
+                text("DiskDeviceMapping.N.DiskType"),
+                text("DiskDeviceMapping.N.Device"),
+                gib("DiskDeviceMapping.N.Size"),
+            ],
+            TAGS,
+        ])
+        .with_dry_run(),
+    Action::new("CopyImage", copy)
+        .takes(&[
+            REGION,
+            &[
+                text("DestinationRegionId"),
+                needed("ImageId"),
+                text("DestinationImageName"),
+                text("DestinationDescription"),
+                text("ClientToken"),
+            ],
+            TAGS,
+        ])
+        .with_dry_run(),
+    Action::new("DeleteImage", delete)
+        .takes(&[REGION, &[needed("ImageId"), flag("Force")]])
+        .with_dry_run(),
+    Action::new("ModifyImageSharePermission", share)
+        .takes(&[
+            REGION,
+            &[needed("ImageId"), text("AddAccount.N"), text("RemoveAccount.N"), flag("IsPublic")],
+        ])
+        .with_dry_run(),
+    Action::new("DescribeImageSharePermission", shares)
+        .takes(&[REGION, &[needed("ImageId")], PAGES, TOKENS])
+        .that_only_asks(),
 ];
 
 const STATUSES: [(&str, ImageStatus); 6] = [

@@ -5,17 +5,134 @@ use cloud::{
     ModifyInstance, RunInstances, SecretText, SystemDisk,
 };
 
+use super::contract::{CREATED, PAGES, REGION, TAGS, TOKENS, flag, gib, ids, needed, text, whole};
 use super::{Action, Call, Fields, lock_name, minutes, next_token, page_fields, tags};
 use crate::{refusal::Refusal, tree::Tree};
 
 pub(super) const ACTIONS: &[Action] = &[
-    Action::new("DescribeInstances", describe).that_only_asks(),
-    Action::new("DescribeInstanceStatus", describe_status).that_only_asks(),
-    Action::new("DescribeUserData", describe_user_data).that_only_asks(),
-    Action::new("CreateInstance", create).with_dry_run(),
-    Action::new("RunInstances", run).with_dry_run(),
-    Action::new("ModifyInstanceAttribute", modify),
-    Action::new("DeleteInstance", delete).with_dry_run(),
+    Action::new("DescribeInstances", describe)
+        .takes(&[
+            REGION,
+            &[
+                ids("InstanceIds"),
+                text("InstanceName"),
+                text("ImageId"),
+                text("Status"),
+                text("ZoneId"),
+                text("InstanceType"),
+                text("InstanceTypeFamily"),
+                text("KeyPairName"),
+                text("SecurityGroupId"),
+                text("VSwitchId"),
+                text("VpcId"),
+                ids("PrivateIpAddresses"),
+                flag("IoOptimized"),
+                text("InstanceChargeType"),
+                text("LockReason"),
+                text("InstanceNetworkType"),
+                flag("DeviceAvailable"),
+            ],
+            CREATED,
+            TAGS,
+            PAGES,
+            TOKENS,
+        ])
+        .that_only_asks(),
+    Action::new("DescribeInstanceStatus", describe_status)
+        .takes(&[REGION, &[text("InstanceId.N"), text("ZoneId")], PAGES, TOKENS])
+        .that_only_asks(),
+    Action::new("DescribeUserData", describe_user_data)
+        .takes(&[&[needed("InstanceId")]])
+        .that_only_asks(),
+    Action::new("CreateInstance", create)
+        .takes(&[
+            REGION,
+            &[
+                text("SecurityGroupIds.N"),
+                text("SecurityGroupId"),
+                text("ImageId"),
+                needed("InstanceType"),
+                text("ZoneId"),
+                text("InstanceName"),
+                text("Description"),
+                text("HostName"),
+                text("Password"),
+                text("KeyPairName"),
+                text("UserData"),
+                text("SecurityEnhancementStrategy"),
+                text("InstanceChargeType"),
+                text("VSwitchId"),
+                text("PrivateIpAddress"),
+                text("InternetChargeType"),
+                text("IoOptimized"),
+                text("ClientToken"),
+                whole("Period", 0, 4_294_967_295),
+                text("PeriodUnit"),
+                text("SystemDisk.Category"),
+                gib("SystemDisk.Size"),
+                text("SystemDisk.DiskName"),
+                text("SystemDisk.Description"),
+                gib("DataDisk.N.Size"),
+                flag("DataDisk.N.DeleteWithInstance"),
+                text("DataDisk.N.Category"),
+                text("DataDisk.N.SnapshotId"),
+                text("DataDisk.N.DiskName"),
+                text("DataDisk.N.Device"),
+                text("DataDisk.N.Description"),
+            ],
+            TAGS,
+        ])
+        .with_dry_run(),
+    Action::new("RunInstances", run)
+        .takes(&[
+            REGION,
+            &[
+                whole("Amount", 1, 100),
+                text("SecurityGroupIds.N"),
+                text("SecurityGroupId"),
+                text("ImageId"),
+                needed("InstanceType"),
+                text("ZoneId"),
+                text("InstanceName"),
+                text("Description"),
+                text("HostName"),
+                text("Password"),
+                text("KeyPairName"),
+                text("UserData"),
+                text("SecurityEnhancementStrategy"),
+                text("InstanceChargeType"),
+                text("VSwitchId"),
+                text("PrivateIpAddress"),
+                text("InternetChargeType"),
+                text("IoOptimized"),
+                text("ClientToken"),
+                whole("Period", 0, 4_294_967_295),
+                text("PeriodUnit"),
+                text("SystemDisk.Category"),
+                gib("SystemDisk.Size"),
+                text("SystemDisk.DiskName"),
+                text("SystemDisk.Description"),
+                gib("DataDisk.N.Size"),
+                flag("DataDisk.N.DeleteWithInstance"),
+                text("DataDisk.N.Category"),
+                text("DataDisk.N.SnapshotId"),
+                text("DataDisk.N.DiskName"),
+                text("DataDisk.N.Device"),
+                text("DataDisk.N.Description"),
+            ],
+            TAGS,
+        ])
+        .with_dry_run(),
+    Action::new("ModifyInstanceAttribute", modify).takes(&[&[
+        needed("InstanceId"),
+        text("InstanceName"),
+        text("Description"),
+        text("HostName"),
+        text("UserData"),
+    ]]),
+    Action::new("DeleteInstance", delete)
+        .takes(&[&[needed("InstanceId"), flag("Force")]])
+        .with_dry_run(),
 ];
 
 const STATUSES: [(&str, InstanceStatus); 5] = [

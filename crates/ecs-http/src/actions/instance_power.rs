@@ -4,16 +4,29 @@
 
 use cloud::{ChangePower, PowerChange, PowerChanged};
 
+use super::contract::{REGION, flag, needed, text};
 use super::{Action, Call, Fields};
 use crate::{refusal::Refusal, status, tree::Tree};
 
 pub(super) const ACTIONS: &[Action] = &[
-    Action::new("StartInstance", |call| one(call, PowerChange::Start)).with_dry_run(),
-    Action::new("StopInstance", |call| one(call, PowerChange::Stop)).with_dry_run(),
-    Action::new("RebootInstance", |call| one(call, PowerChange::Reboot)).with_dry_run(),
-    Action::new("StartInstances", |call| several(call, PowerChange::Start)).with_dry_run(),
-    Action::new("StopInstances", |call| several(call, PowerChange::Stop)).with_dry_run(),
-    Action::new("RebootInstances", |call| several(call, PowerChange::Reboot)).with_dry_run(),
+    Action::new("StartInstance", |call| one(call, PowerChange::Start))
+        .takes(&[&[needed("InstanceId"), flag("ForceStop")]])
+        .with_dry_run(),
+    Action::new("StopInstance", |call| one(call, PowerChange::Stop))
+        .takes(&[&[needed("InstanceId"), flag("ForceStop")]])
+        .with_dry_run(),
+    Action::new("RebootInstance", |call| one(call, PowerChange::Reboot))
+        .takes(&[&[needed("InstanceId"), flag("ForceStop")]])
+        .with_dry_run(),
+    Action::new("StartInstances", |call| several(call, PowerChange::Start))
+        .takes(&[REGION, &[text("BatchOptimization"), needed("InstanceId.N"), flag("ForceStop")]])
+        .with_dry_run(),
+    Action::new("StopInstances", |call| several(call, PowerChange::Stop))
+        .takes(&[REGION, &[text("BatchOptimization"), needed("InstanceId.N"), flag("ForceStop")]])
+        .with_dry_run(),
+    Action::new("RebootInstances", |call| several(call, PowerChange::Reboot))
+        .takes(&[REGION, &[text("BatchOptimization"), needed("InstanceId.N"), flag("ForceStop")]])
+        .with_dry_run(),
 ];
 
 fn one(call: &Call<'_>, change: PowerChange) -> Result<Fields, Refusal> {

@@ -3,11 +3,13 @@
 //! What must always hold
 //! 1. An action that is not in a list here does not exist, whatever ECS knows.
 //! 2. What an operator alone may do is not there for requests over TCP.
-//! 3. `DryRun=true` never changes anything: what only asks is done and its answer dropped, and an
+//! 3. An action sees the parameters it declares (`contract`) and no others.
+//! 4. `DryRun=true` never changes anything: what only asks is done and its answer dropped, and an
 //!    action that cannot check without doing refuses it.
 //!
 //! Left to others: rules and states (`cloud`), codes (`status`).
 
+mod contract;
 mod disk;
 mod image;
 mod instance;
@@ -30,6 +32,10 @@ use block_store::RequestId;
 use cloud::{Caller, Cloud, CloudError, GIB, Lock, Origin, Paging, ResetDone, TagFilter, Tags};
 use jiff::Timestamp;
 
+pub(crate) use contract::{DRY_RUN, Kind, Parameter};
+
+use contract::Group;
+
 use crate::{
     client::Client, front::Door, parameters::Parameters, refusal::Refusal, status, tree::Tree,
 };
@@ -44,6 +50,7 @@ pub(crate) struct Action {
     pub(crate) name: &'static str,
     reach: Reach,
     dry_run: DryRun,
+    takes: &'static [Group],
     run: fn(&Call<'_>) -> Result<Fields, Refusal>,
 }
 
@@ -109,8 +116,13 @@ const MOST_TAG_FILTERS: usize = 20;
 
 /// The action of that name, if it can be reached through that door.
 pub(crate) fn find(name: &str, door: Door) -> Option<&'static Action> {
-    let found = GROUPS.into_iter().flatten().find(|action| action.name == name)?;
-    (found.reach == Reach::Everyone || door == Door::Control).then_some(found)
+    all(door).find(|action| action.name == name)
+}
+
+/// All actions that can be reached through that door, in the order of the groups.
+pub(crate) fn all(door: Door) -> impl Iterator<Item = &'static Action> {
+    let actions = GROUPS.into_iter().flatten();
+    actions.filter(move |action| action.reach == Reach::Everyone || door == Door::Control)
 }
 
 /// How the names of actions begin that change nothing. Any other counts as a change.
@@ -123,14 +135,14 @@ impl Action {
     }
 
     const fn new(name: &'static str, run: fn(&Call<'_>) -> Result<Fields, Refusal>) -> Self {
-        Self { name, reach: Reach::Everyone, dry_run: DryRun::Refused, run }
+        Self { name, reach: Reach::Everyone, dry_run: DryRun::Refused, takes: &[], run }
     }
 
     const fn for_operator(
         name: &'static str,
         run: fn(&Call<'_>) -> Result<Fields, Refusal>,
     ) -> Self {
-        Self { name, reach: Reach::Operator, dry_run: DryRun::Refused, run }
+        Self { name, reach: Reach::Operator, dry_run: DryRun::Refused, takes: &[], run }
     }
 
     /// The cloud can check it without doing it.
@@ -141,6 +153,27 @@ impl Action {
     /// It changes nothing.
     const fn that_only_asks(self) -> Self {
         Self { dry_run: DryRun::Harmless, ..self }
+    }
+
+    /// These parameters, and no others.
+    const fn takes(self, takes: &'static [Group]) -> Self {
+        Self { takes, ..self }
+    }
+
+    /// What it takes besides what every request has.
+    pub(crate) fn parameters(&self, door: Door) -> impl Iterator<Item = &'static Parameter> {
+        let all = self.takes.iter().copied().flatten().chain([&DRY_RUN]);
+        all.filter(move |one| door == Door::Control || !one.for_operator)
+    }
+
+    /// Whether `DryRun=true` is more than a refusal.
+    pub(crate) fn can_be_dry(&self) -> bool {
+        self.dry_run != DryRun::Refused
+    }
+
+    /// The parameters of a request that are its own.
+    pub(crate) fn own(&self, given: &Parameters, door: Door) -> Parameters {
+        given.only(|name| self.parameters(door).any(|one| one.is_meant_by(name)))
     }
 
     /// Does it.

@@ -6,12 +6,36 @@
 use block_store::ImageFormat;
 use cloud::{ExportFormat, ExportImage, ImportObject};
 
+use super::contract::{REGION, TAGS, gib, needed, text};
 use super::{Action, Call, Fields};
 use crate::refusal::Refusal;
 
 pub(super) const ACTIONS: &[Action] = &[
-    Action::new("ImportImage", import).with_dry_run(),
-    Action::new("ExportImage", export).with_dry_run(),
+    Action::new("ImportImage", import)
+        .takes(&[
+            REGION,
+            &[
+                gib("DiskDeviceMapping.N.DiskImageSize"),
+                needed("DiskDeviceMapping.N.OSSBucket"),
+                needed("DiskDeviceMapping.N.OSSObject"),
+                text("ImageName"),
+                text("Description"),
+                text("Architecture"),
+                text("OSType"),
+                text("Platform"),
+                text("ClientToken"),
+                gib("DiskDeviceMapping.N.DiskImSize"),
+                text("DiskDeviceMapping.N.Format"),
+            ],
+            TAGS,
+        ])
+        .with_dry_run(),
+    Action::new("ExportImage", export)
+        .takes(&[
+            REGION,
+            &[needed("ImageId"), needed("OSSBucket"), text("OSSPrefix"), text("ImageFormat")],
+        ])
+        .with_dry_run(),
 ];
 
 const IMPORT_FORMATS: [(&str, ImageFormat); 3] =

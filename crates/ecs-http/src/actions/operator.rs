@@ -37,20 +37,31 @@ use block_store::LayerId;
 use cloud::{AccountView, KeyState, KeyView, Role, SetAccount};
 use jiff::Timestamp;
 
+use super::contract::{flag, moment, needed, text};
 use super::{Action, Call, Fields, seconds};
 use crate::{refusal::Refusal, tree::Tree};
 
 pub(super) const ACTIONS: &[Action] = &[
-    Action::for_operator("CreateAccessKey", create_key),
+    Action::for_operator("CreateAccessKey", create_key).takes(&[&[
+        text("Role"),
+        moment("ExpireTime"),
+        flag("Temporary"),
+    ]]),
     Action::for_operator("ListAccessKeys", list_keys),
-    Action::for_operator("DisableAccessKey", disable_key),
-    Action::for_operator("DeleteAccessKey", delete_key),
+    Action::for_operator("DisableAccessKey", disable_key).takes(&[&[needed("AccessKeyId")]]),
+    Action::for_operator("DeleteAccessKey", delete_key).takes(&[&[needed("AccessKeyId")]]),
     Action::for_operator("ListAccounts", list_accounts),
-    Action::for_operator("SetAccount", set_account),
+    Action::for_operator("SetAccount", set_account).takes(&[&[
+        needed("Account"),
+        text("QuotaInBytes"),
+        flag("InArrears"),
+    ]]),
     Action::for_operator("BeginBackup", begin_backup),
-    Action::for_operator("LockInstance", lock),
-    Action::for_operator("UnlockInstance", unlock),
-    Action::for_operator("ShowInstanceSeed", seed),
+    Action::for_operator("LockInstance", lock)
+        .takes(&[&[needed("InstanceId"), needed("LockReason")]]),
+    Action::for_operator("UnlockInstance", unlock)
+        .takes(&[&[needed("InstanceId"), text("LockReason")]]),
+    Action::for_operator("ShowInstanceSeed", seed).takes(&[&[needed("InstanceId")]]),
 ];
 
 const ROLES: [(&str, Role); 3] =

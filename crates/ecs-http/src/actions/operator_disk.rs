@@ -6,15 +6,32 @@
 use cloud::{CloudError, InstanceStatus, LastReset, ReInitDisk, ResetDone};
 use reinit::{Verification, VerifyDepth};
 
+use super::contract::{flag, needed, text, whole};
 use super::{Action, Call, Fields, disk, origin_name, reset::request_for, root, seconds};
 use crate::{refusal::Refusal, status, tree::Tree};
 
 pub(super) const ACTIONS: &[Action] = &[
-    Action::for_operator("ShowDisk", show),
-    Action::for_operator("ReInitDisks", reinit),
-    Action::for_operator("PlanReInitDisks", plan),
-    Action::for_operator("VerifyDisk", verify),
-    Action::for_operator("ReclaimDisk", reclaim),
+    Action::for_operator("ShowDisk", show).takes(&[&[needed("DiskId")]]),
+    Action::for_operator("ReInitDisks", reinit).takes(&[&[
+        needed("DiskId.N"),
+        flag("AutoStartInstance"),
+        text("Password"),
+        text("KeyPairName"),
+        text("SecurityEnhancementStrategy"),
+        flag("Keep").of_operator(),
+    ]]),
+    Action::for_operator("PlanReInitDisks", plan).takes(&[&[
+        flag("Cycle"),
+        needed("DiskId.N"),
+        flag("AutoStartInstance"),
+        text("Password"),
+        text("KeyPairName"),
+        text("SecurityEnhancementStrategy"),
+        flag("Keep").of_operator(),
+    ]]),
+    Action::for_operator("VerifyDisk", verify).takes(&[&[needed("DiskId"), flag("Deep")]]),
+    Action::for_operator("ReclaimDisk", reclaim)
+        .takes(&[&[needed("DiskId"), whole("BytesPerSecond", 0, u64::MAX)]]),
 ];
 
 fn show(call: &Call<'_>) -> Result<Fields, Refusal> {

@@ -15,15 +15,34 @@ use std::{
 use block_store::{BackingPolicy, ImageError, ImageFormat, export_qcow2, export_raw};
 use cloud::{DescribeImages, ImageStatus, ImportImage, Paging};
 
+use super::contract::{TAGS, flag, needed, text};
 use super::{Action, Call, Fields, task};
 use crate::{client::Client, refusal::Refusal};
 
 pub(super) const ACTIONS: &[Action] = &[
-    Action::for_operator("ImportImageFile", import),
-    Action::for_operator("ExportImageFile", export),
-    Action::for_operator("ShowTask", show_task),
-    Action::for_operator("HardenImage", harden),
-    Action::for_operator("SoftenImage", soften),
+    Action::for_operator("ImportImageFile", import).takes(&[
+        &[
+            flag("Backing"),
+            text("ImageFormat"),
+            needed("ImageName"),
+            text("Description"),
+            text("Architecture"),
+            text("OSType"),
+            text("Platform"),
+            flag("Public"),
+            needed("Path"),
+        ],
+        TAGS,
+    ]),
+    Action::for_operator("ExportImageFile", export).takes(&[&[
+        needed("ImageId"),
+        text("ImageFormat"),
+        needed("Path"),
+    ]]),
+    Action::for_operator("ShowTask", show_task).takes(&[&[needed("TaskId")]]),
+    Action::for_operator("HardenImage", harden)
+        .takes(&[&[needed("ImageId"), needed("SnapshotId")]]),
+    Action::for_operator("SoftenImage", soften).takes(&[&[needed("ImageId")]]),
 ];
 
 const IMPORT_FORMATS: [(&str, ImageFormat); 3] =

@@ -6,11 +6,12 @@ use block_device::ByteLength;
 use block_store::ScrubFinding;
 use cloud::{ScrubStatus, ScrubView};
 
+use super::contract::whole;
 use super::{Action, Call, Fields};
 use crate::{refusal::Refusal, tree::Tree};
 
 pub(super) const ACTIONS: &[Action] = &[
-    Action::for_operator("StartScrub", start),
+    Action::for_operator("StartScrub", start).takes(&[&[whole("Rate", 0, u64::MAX)]]),
     Action::for_operator("ShowScrub", show),
     Action::for_operator("CancelScrub", cancel),
 ];

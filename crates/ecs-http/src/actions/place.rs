@@ -5,12 +5,20 @@
 
 use cloud::{Cloud, InstanceType};
 
+use super::contract::{REGION, text};
 use super::{Action, Call, Fields};
 use crate::{refusal::Refusal, tree::Tree};
 
 pub(super) const ACTIONS: &[Action] = &[
-    Action::new("DescribeRegions", regions).that_only_asks(),
-    Action::new("DescribeZones", zones).that_only_asks(),
+    Action::new("DescribeRegions", regions)
+        .takes(&[&[text("AcceptLanguage"), text("ResourceType"), text("InstanceChargeType")]])
+        .that_only_asks(),
+    Action::new("DescribeZones", zones)
+        .takes(&[
+            REGION,
+            &[text("AcceptLanguage"), text("ResourceType"), text("InstanceChargeType")],
+        ])
+        .that_only_asks(),
     Action::new("DescribeInstanceTypes", instance_types).that_only_asks(),
 ];
 

@@ -2,6 +2,7 @@
 
 use cloud::{CreateSnapshot, DescribeSnapshots, SnapshotStatus, SnapshotView, Usage};
 
+use super::contract::{CREATED, PAGES, REGION, TAGS, TOKENS, flag, ids, needed, text};
 use super::{
     Action, Call, Fields,
     disk::{ROLES, role},
@@ -10,9 +11,31 @@ use super::{
 use crate::{refusal::Refusal, tree::Tree};
 
 pub(super) const ACTIONS: &[Action] = &[
-    Action::new("DescribeSnapshots", describe).that_only_asks(),
-    Action::new("CreateSnapshot", create),
-    Action::new("DeleteSnapshot", delete),
+    Action::new("DescribeSnapshots", describe)
+        .takes(&[
+            REGION,
+            &[
+                ids("SnapshotIds"),
+                text("DiskId"),
+                text("InstanceId"),
+                text("SnapshotName"),
+                text("Status"),
+                text("SourceDiskType"),
+                text("Usage"),
+                text("SnapshotType"),
+                flag("Encrypted"),
+            ],
+            CREATED,
+            TAGS,
+            PAGES,
+            TOKENS,
+        ])
+        .that_only_asks(),
+    Action::new("CreateSnapshot", create).takes(&[
+        &[needed("DiskId"), text("SnapshotName"), text("Description"), text("ClientToken")],
+        TAGS,
+    ]),
+    Action::new("DeleteSnapshot", delete).takes(&[&[needed("SnapshotId"), flag("Force")]]),
 ];
 
 pub(super) const STATUSES: [(&str, SnapshotStatus); 3] = [

@@ -5,6 +5,7 @@ use cloud::{
     SnapshotStatus, Tags,
 };
 
+use super::contract::{REGION, TAGS, TOKENS, needed, text};
 use super::{
     Action, Call, Fields,
     disk::role,
@@ -16,9 +17,27 @@ use super::{
 use crate::{refusal::Refusal, tree::Tree};
 
 pub(super) const ACTIONS: &[Action] = &[
-    Action::new("DescribeSnapshotGroups", describe).that_only_asks(),
-    Action::new("CreateSnapshotGroup", create),
-    Action::new("DeleteSnapshotGroup", delete),
+    Action::new("DescribeSnapshotGroups", describe)
+        .takes(&[
+            REGION,
+            &[text("SnapshotGroupId.N"), text("InstanceId"), text("Name"), text("Status.N")],
+            TAGS,
+            TOKENS,
+        ])
+        .that_only_asks(),
+    Action::new("CreateSnapshotGroup", create).takes(&[
+        REGION,
+        &[
+            text("InstanceId"),
+            text("DiskId.N"),
+            text("ExcludeDiskId.N"),
+            text("Name"),
+            text("Description"),
+            text("ClientToken"),
+        ],
+        TAGS,
+    ]),
+    Action::new("DeleteSnapshotGroup", delete).takes(&[REGION, &[needed("SnapshotGroupId")]]),
 ];
 
 fn create(call: &Call<'_>) -> Result<Fields, Refusal> {

@@ -2,13 +2,22 @@
 
 use cloud::{ResourceType, TagList};
 
+use super::contract::{PAGES, REGION, TAGS, TOKENS, flag, needed, text};
 use super::{Action, Call, Fields, next_token};
 use crate::{refusal::Refusal, tree::Tree};
 
 pub(super) const ACTIONS: &[Action] = &[
-    Action::new("TagResources", tag),
-    Action::new("UntagResources", untag),
-    Action::new("ListTagResources", list).that_only_asks(),
+    Action::new("TagResources", tag).takes(&[
+        REGION,
+        &[needed("Tag.N.Key"), text("Tag.N.Value"), needed("ResourceId.N"), needed("ResourceType")],
+    ]),
+    Action::new("UntagResources", untag).takes(&[
+        REGION,
+        &[text("TagKey.N"), flag("All"), needed("ResourceId.N"), needed("ResourceType")],
+    ]),
+    Action::new("ListTagResources", list)
+        .takes(&[REGION, &[text("ResourceId.N"), needed("ResourceType")], TAGS, PAGES, TOKENS])
+        .that_only_asks(),
 ];
 
 const TYPES: [(&str, ResourceType); 4] = [

@@ -2,13 +2,30 @@
 
 use cloud::{DescribeTasks, TaskStatus, TaskView};
 
+use super::contract::{PAGES, REGION, TOKENS, commas, moment, needed, text};
 use super::{Action, Call, Fields, minutes, page_fields};
 use crate::{refusal::Refusal, tree::Tree};
 
 pub(super) const ACTIONS: &[Action] = &[
-    Action::new("DescribeTasks", describe).that_only_asks(),
-    Action::new("DescribeTaskAttribute", describe_one).that_only_asks(),
-    Action::new("CancelTask", cancel),
+    Action::new("DescribeTasks", describe)
+        .takes(&[
+            REGION,
+            &[
+                text("ResourceIds.N"),
+                commas("TaskIds"),
+                text("TaskAction"),
+                text("TaskStatus"),
+                moment("StartTime"),
+                moment("EndTime"),
+            ],
+            PAGES,
+            TOKENS,
+        ])
+        .that_only_asks(),
+    Action::new("DescribeTaskAttribute", describe_one)
+        .takes(&[REGION, &[needed("TaskId")]])
+        .that_only_asks(),
+    Action::new("CancelTask", cancel).takes(&[REGION, &[needed("TaskId")]]),
 ];
 
 const STATUSES: [(&str, TaskStatus); 3] = [

@@ -162,6 +162,13 @@ impl Service {
         self.send(format!("GET {path} HTTP/1.1\r\nHost: h\r\n\r\n"))
     }
 
+    /// A page through the control socket.
+    pub fn operator_page(&self, path: &str) -> Answer {
+        let mut stream = self.connect_control();
+        stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: h\r\n\r\n").as_bytes()).unwrap();
+        Answer::read(&mut stream)
+    }
+
     /// The lines of the audit log.
     pub fn audited(&self) -> Vec<Value> {
         let text = std::fs::read_to_string(self.path().join("audit.jsonl")).unwrap();

@@ -17,6 +17,7 @@ mod groups;
 mod harness;
 mod image_forms;
 mod objects;
+mod openapi;
 mod operator;
 mod reinit_rows;
 mod replacements;

@@ -1,0 +1,238 @@
+//! `/openapi.json` and `/docs`: what the actions take, made from the table they are served by.
+//!
+//! What must always hold: nothing here names an action or a parameter of one; both documents tell the
+//! actions of the door they are asked through. The page needs nothing but itself, no script either.
+//! Left to others: the table (`actions`).
+//!
+//! All actions are on one path, which OpenAPI has no word for: so each is told as the path with its name
+//! in the query, which is what a client sends.
+
+use std::fmt::Write as _;
+
+use axum::{body::Body, extract::State, http::Response};
+use serde_json::{Map, Value, json};
+
+use crate::{
+    actions::{self, Action, Kind, Parameter},
+    front::{Door, Front},
+    limits, response,
+};
+
+const JSON: &str = "application/json";
+const HTML: &str = "text/html; charset=utf-8";
+
+/// The description for programs.
+pub(crate) async fn openapi(State((_, door)): State<(Front, Door)>) -> Response<Body> {
+    response::plain(200, JSON, document(door).to_string())
+}
+
+/// The same for people.
+pub(crate) async fn docs(State((_, door)): State<(Front, Door)>) -> Response<Body> {
+    response::plain(200, HTML, page(door))
+}
+
+fn document(door: Door) -> Value {
+    let paths = actions::all(door).map(|action| {
+        let path = format!("/?Action={}", action.name);
+        (path, json!({ "post": operation(action, door) }))
+    });
+    json!({
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Reinit",
+            "summary": "Disks, snapshots, images and instances as an ECS has them.",
+            "version": env!("CARGO_PKG_VERSION"),
+        },
+        "servers": [{ "url": "/" }],
+        "security": security(door),
+        "paths": paths.collect::<Map<_, _>>(),
+        "components": {
+            "parameters": common(door),
+            "schemas": { "Error": error() },
+            "responses": { "Refusal": refusal() },
+            "securitySchemes": schemes(door),
+        },
+    })
+}
+
+/// Through the control socket nobody signs.
+fn security(door: Door) -> Value {
+    match door {
+        Door::Public => json!([{ "Signature": [] }, { "Acs3": [] }]),
+        Door::Control => json!([]),
+    }
+}
+
+fn schemes(door: Door) -> Value {
+    match door {
+        Door::Control => json!({}),
+        Door::Public => json!({
+            "Signature": {
+                "type": "apiKey", "in": "query", "name": "Signature",
+                "description": "Version 1: HMAC-SHA1 over all parameters, beside AccessKeyId, \
+                    SignatureMethod, SignatureVersion, SignatureNonce and Timestamp.",
+            },
+            "Acs3": {
+                "type": "apiKey", "in": "header", "name": "Authorization",
+                "description": "ACS3-HMAC-SHA256, with the headers x-acs-action, x-acs-version, x-acs-date, \
+                    x-acs-signature-nonce and x-acs-content-sha256.",
+            },
+        }),
+    }
+}
+
+/// What every request has.
+fn common(door: Door) -> Value {
+    let mut common = json!({
+        "Version": {
+            "name": "Version", "in": "query", "required": door == Door::Public,
+            "schema": { "const": crate::answer::VERSION },
+        },
+        "Format": {
+            "name": "Format", "in": "query",
+            "schema": { "enum": ["JSON", "XML"], "default": "XML" },
+        },
+    });
+    if door == Door::Control {
+        common["Account"] = json!({
+            "name": "Account", "in": "query", "description": "Whose resources it is about.",
+            "schema": { "type": "string", "default": "default" },
+        });
+    }
+    common
+}
+
+fn operation(action: &Action, door: Door) -> Value {
+    let shared = common(door);
+    let own: Vec<_> = action.parameters(door).map(|one| parameter(action, one, door)).collect();
+    // An action of the operator may take the account itself.
+    let shared = shared.as_object().into_iter().flat_map(Map::keys);
+    let shared = shared.filter(|name| own.iter().all(|one| one["name"] != **name));
+    let shared = shared.map(|name| json!({ "$ref": format!("#/components/parameters/{name}") }));
+    let parameters: Vec<_> = shared.chain(own.iter().cloned()).collect();
+    json!({
+        "operationId": action.name,
+        "parameters": parameters,
+        "responses": { "200": success(), "default": { "$ref": "#/components/responses/Refusal" } },
+    })
+}
+
+fn parameter(action: &Action, one: &Parameter, door: Door) -> Value {
+    let mut told = json!({
+        "name": one.first_name(),
+        "in": "query",
+        "required": is_needed(one, door),
+        "schema": schema(action, one),
+    });
+    if one.name != one.first_name() {
+        told["description"] = format!("{}, N from 1.", one.name).into();
+    }
+    told
+}
+
+/// The operator has only the one region, and need not name it.
+fn is_needed(one: &Parameter, door: Door) -> bool {
+    one.needed && !(door == Door::Control && one.name == "RegionId")
+}
+
+fn schema(action: &Action, one: &Parameter) -> Value {
+    match one.kind {
+        Kind::Flag if *one == actions::DRY_RUN && !action.can_be_dry() => json!({ "const": false }),
+        Kind::Flag => json!({ "type": "boolean" }),
+        // More than a number in JSON holds is no bound worth telling.
+        Kind::Whole(least, most) if most > 1 << 53 => {
+            json!({ "type": "integer", "minimum": least })
+        }
+        Kind::Whole(least, most) => {
+            json!({ "type": "integer", "minimum": least, "maximum": most })
+        }
+        Kind::Gib => json!({ "type": "integer", "minimum": 0, "description": "In GiB." }),
+        Kind::Ids => json!({
+            "type": "string",
+            "maxLength": limits::PARAMETER_VALUE_BYTES,
+            "contentMediaType": JSON,
+            "contentSchema": { "type": "array", "items": { "type": "string" } },
+        }),
+        Kind::Commas => text("Values with commas between them."),
+        Kind::Time => text("A time in UTC such as 2024-01-01T00:00Z."),
+        Kind::Text => json!({ "type": "string", "maxLength": limits::PARAMETER_VALUE_BYTES }),
+    }
+}
+
+fn text(description: &str) -> Value {
+    json!({
+        "type": "string",
+        "maxLength": limits::PARAMETER_VALUE_BYTES,
+        "description": description,
+    })
+}
+
+fn success() -> Value {
+    json!({
+        "description": "Done. The fields of the action, in JSON or XML as Format asks.",
+        "content": { JSON: { "schema": {
+            "type": "object",
+            "required": ["RequestId"],
+            "properties": { "RequestId": { "type": "string" } },
+        } } },
+    })
+}
+
+fn refusal() -> Value {
+    let schema = json!({ "$ref": "#/components/schemas/Error" });
+    json!({
+        "description": "Refused or failed; the code says why.",
+        "content": { JSON: { "schema": schema } },
+    })
+}
+
+fn error() -> Value {
+    let text = json!({ "type": "string" });
+    json!({
+        "type": "object",
+        "required": ["Code", "HostId", "Message", "RequestId"],
+        "properties": { "Code": text, "HostId": text, "Message": text, "RequestId": text },
+    })
+}
+
+fn page(door: Door) -> String {
+    let mut page = String::from(HEAD);
+    for action in actions::all(door) {
+        let _ = write!(page, "<li><a href=\"#{0}\">{0}</a></li>", action.name);
+    }
+    page.push_str("</ul>");
+    for action in actions::all(door) {
+        let _ = write!(page, "<h2 id=\"{0}\">{0}</h2><table>{COLUMNS}", action.name);
+        for one in action.parameters(door) {
+            let needed = if is_needed(one, door) { "yes" } else { "" };
+            let kind = kind_in_words(action, one);
+            let _ = write!(page, "<tr><td>{}<td>{kind}<td>{needed}</tr>", one.name);
+        }
+        page.push_str("</table>");
+    }
+    page.push_str("</html>\n");
+    page
+}
+
+const HEAD: &str = "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>Reinit</title>\
+    <style>body{font:16px sans-serif;max-width:60em;margin:2em auto;padding:0 1em}\
+    td,th{text-align:left;padding:.1em 1em .1em 0}ul{columns:3}</style>\
+    <h1>Reinit: the actions</h1><p>Each is a request to <code>/</code> with <code>Action</code> and \
+    <code>Version=2014-05-26</code>; N stands for 1, 2, 3 and so on. For programs: \
+    <a href=\"/openapi.json\">openapi.json</a>.<ul>";
+
+const COLUMNS: &str = "<tr><th>parameter<th>type<th>needed</tr>";
+
+fn kind_in_words(action: &Action, one: &Parameter) -> String {
+    match one.kind {
+        Kind::Flag if *one == actions::DRY_RUN && !action.can_be_dry() => "false".into(),
+        Kind::Flag => "true or false".into(),
+        Kind::Whole(least, u64::MAX) => format!("whole number from {least}"),
+        Kind::Whole(least, most) => format!("whole number, {least} to {most}"),
+        Kind::Gib => "size in GiB".into(),
+        Kind::Ids => "JSON array of texts".into(),
+        Kind::Commas => "texts with commas between them".into(),
+        Kind::Time => "time in UTC".into(),
+        Kind::Text => "text".into(),
+    }
+}
