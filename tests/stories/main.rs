@@ -30,4 +30,5 @@ mod security_layers;
 mod space;
 mod structure;
 mod tls;
+mod top;
 mod whole_machines;

@@ -127,6 +127,9 @@ pub(crate) enum Command {
     /// Who changed what, from where, and what came of it; and who was refused. Oldest first
     #[command(after_help = AUDIT_HELP)]
     Audit(AuditArgs),
+    /// What the daemon does right now: disks, exports, IOPS, bandwidth and resets, until Ctrl-C
+    #[command(after_help = TOP_HELP)]
+    Top(TopArgs),
     /// Certificates for HTTPS
     #[command(subcommand, after_help = TLS_HELP)]
     Tls(TlsCommand),
@@ -163,6 +166,9 @@ Examples:\n  reinit scrub --rate 100M\n  reinit scrub --background && reinit scr
 const AUDIT_HELP: &str = "Reads STORE/audit.jsonl and the files before it; needs no daemon. With --json one document, with --follow --json a \
 document a line.\n\nExamples:\n  reinit audit | grep d-23jbf2v5m0123456789a\n  reinit audit --follow --json";
 
+const TOP_HELP: &str = "Rates are those of the last interval. Without a terminal, and with --json or -q, it looks once.\n\n\
+Examples:\n  reinit top\n  reinit top --once --interval 5\n  reinit top --json | jq '.Exports[0]'";
+
 const TLS_HELP: &str = "Example:\n  reinit tls init --name store.lab.example && reinit serve --tls --listen 0.0.0.0:8520";
 
 #[derive(Debug, Subcommand)]
@@ -177,6 +183,16 @@ pub(crate) enum TlsCommand {
         #[arg(long = "name", value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
         names: Vec<String>,
     },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TopArgs {
+    /// One interval, then end
+    #[arg(long)]
+    pub(crate) once: bool,
+    /// Seconds between two looks
+    #[arg(long, value_name = "SECONDS", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=3600))]
+    pub(crate) interval: u16,
 }
 
 #[derive(Debug, Args)]

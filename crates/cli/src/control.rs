@@ -129,6 +129,44 @@ impl Control {
         })
     }
 
+    /// From now on each of these is told by [`Control::pause_until`] instead of ending the program.
+    pub(crate) fn watch_for_end(&self) -> Result<[Signal; 3], Failure> {
+        let _inside = self.runtime.enter();
+        let watch = |kind| {
+            signal(kind)
+                .map_err(|error| Failure::local("NoRuntime", format!("watching signals: {error}")))
+        };
+        Ok([
+            watch(SignalKind::interrupt())?,
+            watch(SignalKind::terminate())?,
+            watch(SignalKind::hangup())?,
+        ])
+    }
+
+    /// Waits this long; whether one of the signals came.
+    pub(crate) fn pause_until(&self, time: Duration, signals: &mut [Signal; 3]) -> bool {
+        let [interrupt, terminate, hangup] = signals;
+        self.runtime.block_on(async {
+            tokio::select! {
+                _ = interrupt.recv() => true,
+                _ = terminate.recv() => true,
+                _ = hangup.recv() => true,
+                () = tokio::time::sleep(time) => false,
+            }
+        })
+    }
+
+    /// A page of the daemon, as text.
+    pub(crate) fn page(&self, path: &str) -> Result<String, Failure> {
+        let request = Request::get(path)
+            .header(header::HOST, "localhost")
+            .body(Full::default())
+            .expect("every part of the request is valid by its making");
+        let (_, body) =
+            self.runtime.block_on(async { send(self.connect().await?, request).await })?;
+        Ok(String::from_utf8_lossy(&body).into_owned())
+    }
+
     async fn connect(&self) -> Result<UnixStream, Failure> {
         let socket = self.places.control_socket();
         UnixStream::connect(socket).await.map_err(|error| no_daemon(self.places.store(), &error))
@@ -150,6 +188,14 @@ pub(crate) async fn exchange(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     request: Request<Full<Bytes>>,
 ) -> Result<Value, Failure> {
+    let (status, body) = send(stream, request).await?;
+    answer(status, &body)
+}
+
+async fn send(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    request: Request<Full<Bytes>>,
+) -> Result<(StatusCode, Bytes), Failure> {
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     // The connection ends with the answer, or shows its failure through the sender.
@@ -157,7 +203,7 @@ pub(crate) async fn exchange(
     let response = sender.send_request(request).await?;
     let status = response.status();
     let body = response.into_body().collect().await?.to_bytes();
-    answer(status, &body)
+    Ok((status, body))
 }
 
 /// A field of an answer as text, empty if it is not there.

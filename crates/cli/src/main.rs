@@ -23,7 +23,7 @@ use crate::{
     args::{Cli, Command},
     commands::{
         account, audit, backup, demo, disk, fsck, image, init, instance, key, manual, reset, scrub,
-        serve, snapshot, tls,
+        serve, snapshot, tls, top,
     },
     control::Control,
     exit_code::Exit,
@@ -76,6 +76,7 @@ fn run(cli: &Cli) -> Result<Report, Failure> {
         Command::Snapshot(command) => snapshot::run(&control()?, command),
         Command::Instance(command) => instance::run(&control()?, command),
         Command::Reset(args) => reset::run(&control()?, common, args),
+        Command::Top(args) => top::run(&control()?, common, args),
         Command::Tls(command) => tls::run(&places()?, command),
         Command::Audit(args) => audit::run(&places()?, common, args),
         Command::Scrub(args) => scrub::run(&places()?, common, args),

@@ -117,6 +117,30 @@ pub(crate) fn bytes(content: &[u8]) {
     }
 }
 
+/// The whole terminal, which is given back as it was when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Screen(());
+
+impl Screen {
+    /// Another screen than the one with the shell's lines, and no cursor.
+    pub(crate) fn open() -> Self {
+        bytes(b"\x1b[?1049h\x1b[?25l");
+        Self(())
+    }
+
+    /// In place of what was shown.
+    pub(crate) fn show(text: &str) {
+        let lines: Vec<_> = text.lines().map(|line| format!("{line}\x1b[K\r\n")).collect();
+        bytes(format!("\x1b[H{}\x1b[J", lines.concat()).as_bytes());
+    }
+}
+
+impl Drop for Screen {
+    fn drop(&mut self) {
+        bytes(b"\x1b[?25h\x1b[?1049l");
+    }
+}
+
 /// One line of what is going on.
 pub(crate) fn note(line: &str) {
     // Nobody is left to tell when standard error is closed.

@@ -17,3 +17,4 @@ mod seed;
 pub(crate) mod serve;
 pub(crate) mod snapshot;
 pub(crate) mod tls;
+pub(crate) mod top;
