@@ -91,6 +91,35 @@ fn a_store_comes_back_from_what_was_copied_under_a_writer() {
     daemon.terminate();
 }
 
+/// By hand, where a shell goes on after a command that failed.
+#[test]
+fn the_way_back_leaves_a_store_alone_that_is_there_already() {
+    let blocks = procedure();
+    let mut site = Site::new();
+    site.run(&["disk", "create", "--size", "1G"]);
+    site.end_daemon();
+    let backup = site.scratch().join("backup");
+    fs::create_dir_all(backup.join("layers")).unwrap();
+    for name in ["secret.key", "catalog.export.jsonl"] {
+        fs::write(backup.join(name), "another").unwrap();
+    }
+    let key = fs::read(site.store().join("secret.key")).unwrap();
+    let catalog = || fs::read_dir(site.store().join("catalog")).unwrap().count();
+    let before = catalog();
+    let by_hand = |new: &str| {
+        let binaries = program::binary().parent().unwrap().display();
+        let backup = backup.display();
+        let script =
+            format!("PATH='{binaries}':\"$PATH\"\nBACKUP='{backup}'\nNEW='{new}'\n{}", blocks[2]);
+        program::run(Command::new("bash").args(["-c", &script]))
+    };
+    let refused = by_hand(&site.store().display().to_string());
+    assert!(refused.stderr.contains("is a store already"), "{refused}");
+    assert_ne!(by_hand("").code, Some(0), "a variable that is not set");
+    assert_eq!(fs::read(site.store().join("secret.key")).unwrap(), key);
+    assert_eq!(catalog(), before);
+}
+
 /// Gives the snapshot.
 fn copy_under_a_writer(
     site: &Site,

@@ -91,6 +91,19 @@ fn a_disk_in_the_wrong_place_is_told_with_the_way_there() {
     }
 }
 
+#[test]
+fn a_key_that_would_be_over_already_is_not_made() {
+    let site = Site::new();
+    let keys = || site.run(&["key", "ls"])["AccessKeys"].as_array().unwrap().len();
+    let before = keys();
+    for kind in [&["--temporary"][..], &[]] {
+        let line = [&["key", "create", "--expires", "2020-01-01T00:00:00Z"], kind].concat();
+        let refused = site.offline(&line).fails();
+        assert!(refused.complaint().contains("is over already"), "{refused}");
+    }
+    assert_eq!(keys(), before);
+}
+
 const COMMANDS: [&[&str]; 5] = [&["disk", "ls"], &["serve"], &["init"], &["fsck"], &["scrub"]];
 
 #[test]

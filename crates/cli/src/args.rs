@@ -3,7 +3,10 @@
 //! What must always hold: every command has an example in its `--help`.
 //! Left to others: what a command does (`commands`), how it is printed (`output`).
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+};
 
 use clap::{
     Args, Parser, Subcommand, ValueEnum,
@@ -180,7 +183,7 @@ pub(crate) enum TlsCommand {
     )]
     Init {
         /// A name or address clients reach this server by, besides localhost and the name of the host
-        #[arg(long = "name", value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
+        #[arg(long = "name", value_name = "NAME", value_parser = parse_host)]
         names: Vec<String>,
     },
 }
@@ -709,6 +712,17 @@ pub(crate) struct ResetArgs {
     pub(crate) owner: AccountArg,
 }
 
+/// A certificate for anything else would be made, and never fit.
+fn parse_host(text: &str) -> Result<String, String> {
+    let in_names = |byte: u8| byte.is_ascii_alphanumeric() || b"-._*".contains(&byte);
+    let is_name = !text.is_empty() && text.bytes().all(in_names);
+    if is_name || text.parse::<IpAddr>().is_ok() {
+        Ok(text.into())
+    } else {
+        Err("give the bare name or address, such as store.lab.example, without scheme, port or path".into())
+    }
+}
+
 fn parse_tag(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.into(), value.into())),
@@ -761,6 +775,16 @@ mod tests {
                 assert!(!may_be_empty || free.contains(&name), "{}: {name}", command.get_name());
             }
         });
+    }
+
+    #[test]
+    fn a_certificate_is_for_a_name_or_an_address() {
+        for good in ["store.lab.example", "*.lab", "192.0.2.7", "::1", "vm_1"] {
+            assert!(parse_host(good).is_ok(), "{good}");
+        }
+        for bad in ["", "a b", "https://a", "a:8520", "[::1]:1", "10.0.0.0/8", "\u{e4}.example"] {
+            assert!(parse_host(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

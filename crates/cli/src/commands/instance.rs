@@ -72,9 +72,9 @@ fn create(control: &Control, args: &InstanceCreateArgs) -> Result<Report, Failur
         "DataDiskIds": data,
         "RequestId": made["RequestId"],
     });
-    let text = format!(
-        "{instance} has the system disk {system} and the data disks {data:?}; start it to open them"
-    );
+    let all = [&[system][..], &data].concat().join(" ");
+    let text =
+        format!("{instance} has the disks {all}, the system disk first; start it to open them");
     Ok(Report::done(document, vec![instance], text))
 }
 

@@ -1,5 +1,6 @@
 //! `key`: access keys of the HTTP API.
 
+use jiff::Timestamp;
 use serde_json::json;
 
 use crate::{
@@ -12,6 +13,10 @@ use crate::{
 pub(crate) fn run(control: &Control, command: &KeyCommand) -> Result<Report, Failure> {
     match command {
         KeyCommand::Create { account, role, expires, temporary } => {
+            if let Some(ended) = expires.filter(|end| *end <= Timestamp::now()) {
+                let message = format!("--expires {ended} is over already; no key was made");
+                return Err(Failure::local("InvalidParameter", message));
+            }
             let asked = Parameters::new()
                 .with("Account", account)
                 .with("Role", role.name())
