@@ -378,7 +378,7 @@ pub(crate) struct ImageHardenArgs {
     #[command(flatten)]
     pub(crate) image: OneImage,
     /// The snapshot that holds the image with the software installed
-    #[arg(long, value_name = "SNAPSHOT", required_unless_present = "remove")]
+    #[arg(long, value_name = "SNAPSHOT", required_unless_present = "remove", value_parser = NonEmptyStringValueParser::new())]
     pub(crate) from: Option<String>,
     /// Take the security layer away
     #[arg(long, conflicts_with = "from")]
