@@ -56,6 +56,8 @@ fn a_group_is_made_by_one_commit_and_goes_by_one() {
     assert_eq!(take(&lab, &request).unwrap(), id, "the same token, the same answer");
     let stranger = lab.other("stranger");
     assert!(groups(&lab, &stranger).is_empty());
+    // What is hashed meanwhile would be a change while a refusal is looked at.
+    settled(&lab);
     assert!(matches!(
         lab.refused(|| lab.cloud.delete_snapshot_group(&stranger, &id)),
         CloudError::NotFound { kind: Resource::SnapshotGroup, .. }
