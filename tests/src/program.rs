@@ -42,6 +42,13 @@ fn build() -> PathBuf {
     let profile = own.ancestors().nth(2).expect("cargo keeps tests in PROFILE/deps");
     let target = profile.parent().expect("cargo keeps profiles in the target directory");
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    // Build scripts look at these, and what they find new is built anew, the running test included.
+    for (name, _) in env::vars_os() {
+        let name = name.to_string_lossy();
+        if ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_"].iter().any(|of| name.starts_with(of)) {
+            cargo.env_remove(&*name);
+        }
+    }
     // With the same features as `cargo test --workspace`, which asks for the tests of all: everything but the binary
     // is there already. The binary alone would want half of the dependencies built again.
     cargo.args(["build", "--quiet", "--locked", "--workspace", "--bins", "--tests"]);
