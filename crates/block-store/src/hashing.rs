@@ -75,12 +75,26 @@ impl Store {
             let _turn = shared.hashing.turn(sealed.files.layer);
             let stored = StoredHeader::read(&*sealed.files.map, sealed.files.layer)?;
             root = Some(match &stored.header.hashes {
+                Some(hashes) if place == 0 => {
+                    check_table(sealed, &stored.header, hashes)?;
+                    hashes.root
+                }
                 Some(hashes) => hashes.root,
                 None => hash_one_layer(&chain.below(place), stored, progress)?,
             });
         }
         Ok(root.expect("a chain has a layer"))
     }
+}
+
+/// A root is not told beside hashes that are damaged.
+fn check_table(
+    sealed: &SealedLayer,
+    header: &Header,
+    hashes: &HashSummary,
+) -> Result<(), StoreError> {
+    let mut entries = Entries::new(&*sealed.files.map, header, hashes.entries);
+    entries.try_for_each(|entry| entry.map(drop))
 }
 
 /// Hashes the uppermost layer of a chain whose other layers have their hashes: writes the pages, and
