@@ -5,9 +5,46 @@ use cloud::{
     ModifyInstance, RunInstances, SecretText, SystemDisk,
 };
 
-use super::contract::{CREATED, PAGES, REGION, TAGS, TOKENS, flag, gib, ids, needed, text, whole};
+use super::contract::{
+    CREATED, Group, PAGES, REGION, TAGS, TOKENS, flag, gib, ids, needed, text, whole,
+};
 use super::{Action, Call, Fields, lock_name, minutes, next_token, page_fields, tags};
 use crate::{refusal::Refusal, tree::Tree};
+
+/// What an instance to be made is told by.
+const NEW: Group = &[
+    text("SecurityGroupIds.N"),
+    text("SecurityGroupId"),
+    text("ImageId"),
+    needed("InstanceType"),
+    text("ZoneId"),
+    text("InstanceName"),
+    text("Description"),
+    text("HostName"),
+    text("Password"),
+    text("KeyPairName"),
+    text("UserData"),
+    text("SecurityEnhancementStrategy"),
+    text("InstanceChargeType"),
+    text("VSwitchId"),
+    text("PrivateIpAddress"),
+    text("InternetChargeType"),
+    text("IoOptimized"),
+    text("ClientToken"),
+    whole("Period", 0, 4_294_967_295),
+    text("PeriodUnit"),
+    text("SystemDisk.Category"),
+    gib("SystemDisk.Size"),
+    text("SystemDisk.DiskName"),
+    text("SystemDisk.Description"),
+    gib("DataDisk.N.Size"),
+    flag("DataDisk.N.DeleteWithInstance"),
+    text("DataDisk.N.Category"),
+    text("DataDisk.N.SnapshotId"),
+    text("DataDisk.N.DiskName"),
+    text("DataDisk.N.Device"),
+    text("DataDisk.N.Description"),
+];
 
 pub(super) const ACTIONS: &[Action] = &[
     Action::new("DescribeInstances", describe)
@@ -44,84 +81,9 @@ pub(super) const ACTIONS: &[Action] = &[
     Action::new("DescribeUserData", describe_user_data)
         .takes(&[&[needed("InstanceId")]])
         .that_only_asks(),
-    Action::new("CreateInstance", create)
-        .takes(&[
-            REGION,
-            &[
-                text("SecurityGroupIds.N"),
-                text("SecurityGroupId"),
-                text("ImageId"),
-                needed("InstanceType"),
-                text("ZoneId"),
-                text("InstanceName"),
-                text("Description"),
-                text("HostName"),
-                text("Password"),
-                text("KeyPairName"),
-                text("UserData"),
-                text("SecurityEnhancementStrategy"),
-                text("InstanceChargeType"),
-                text("VSwitchId"),
-                text("PrivateIpAddress"),
-                text("InternetChargeType"),
-                text("IoOptimized"),
-                text("ClientToken"),
-                whole("Period", 0, 4_294_967_295),
-                text("PeriodUnit"),
-                text("SystemDisk.Category"),
-                gib("SystemDisk.Size"),
-                text("SystemDisk.DiskName"),
-                text("SystemDisk.Description"),
-                gib("DataDisk.N.Size"),
-                flag("DataDisk.N.DeleteWithInstance"),
-                text("DataDisk.N.Category"),
-                text("DataDisk.N.SnapshotId"),
-                text("DataDisk.N.DiskName"),
-                text("DataDisk.N.Device"),
-                text("DataDisk.N.Description"),
-            ],
-            TAGS,
-        ])
-        .with_dry_run(),
+    Action::new("CreateInstance", create).takes(&[REGION, NEW, TAGS]).with_dry_run(),
     Action::new("RunInstances", run)
-        .takes(&[
-            REGION,
-            &[
-                whole("Amount", 1, 100),
-                text("SecurityGroupIds.N"),
-                text("SecurityGroupId"),
-                text("ImageId"),
-                needed("InstanceType"),
-                text("ZoneId"),
-                text("InstanceName"),
-                text("Description"),
-                text("HostName"),
-                text("Password"),
-                text("KeyPairName"),
-                text("UserData"),
-                text("SecurityEnhancementStrategy"),
-                text("InstanceChargeType"),
-                text("VSwitchId"),
-                text("PrivateIpAddress"),
-                text("InternetChargeType"),
-                text("IoOptimized"),
-                text("ClientToken"),
-                whole("Period", 0, 4_294_967_295),
-                text("PeriodUnit"),
-                text("SystemDisk.Category"),
-                gib("SystemDisk.Size"),
-                text("SystemDisk.DiskName"),
-                text("SystemDisk.Description"),
-                gib("DataDisk.N.Size"),
-                flag("DataDisk.N.DeleteWithInstance"),
-                text("DataDisk.N.Category"),
-                text("DataDisk.N.SnapshotId"),
-                text("DataDisk.N.DiskName"),
-                text("DataDisk.N.Device"),
-                text("DataDisk.N.Description"),
-            ],
-            TAGS,
-        ])
+        .takes(&[REGION, &[whole("Amount", 1, 100)], NEW, TAGS])
         .with_dry_run(),
     Action::new("ModifyInstanceAttribute", modify).takes(&[&[
         needed("InstanceId"),
