@@ -19,7 +19,10 @@ use std::{
     io::{self, IoSlice},
     ops::Range,
     path::Path,
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use block_store::{FileStorage, LayerId, LockError, Storage, StorageFile, StoreLock};
@@ -43,6 +46,7 @@ pub struct RecordedStorage {
     journal: Arc<Mutex<Journal>>,
     faults: Arc<Faults>,
     gate: Arc<Gate>,
+    looks: Arc<AtomicU64>,
     /// What names of new layers are drawn with, if a seed is to repeat them.
     names: Option<Mutex<Dice>>,
 }
@@ -80,7 +84,8 @@ impl RecordedStorage {
         let inner = FileStorage::open(directory.path()).expect("just made");
         let journal = Arc::new(Mutex::new(Journal::of(changes)));
         let (faults, gate) = (Arc::default(), Arc::default());
-        Self { directory, inner, journal, faults, gate, names: None }
+        let looks = Arc::default();
+        Self { directory, inner, journal, faults, gate, looks, names: None }
     }
 
     /// Whether a seed repeats what happens on it.
@@ -128,13 +133,19 @@ impl RecordedStorage {
         &self.gate
     }
 
+    /// How often somebody asked where data is.
+    pub fn looks(&self) -> u64 {
+        self.looks.load(Ordering::Relaxed)
+    }
+
     fn journal(&self) -> MutexGuard<'_, Journal> {
         lock(&self.journal)
     }
 
     fn handle(&self, inner: Arc<dyn StorageFile>, number: usize) -> Arc<dyn StorageFile> {
         let (journal, faults) = (self.journal.clone(), self.faults.clone());
-        Arc::new(RecordedFile { inner, number, journal, faults, gate: self.gate.clone() })
+        let (gate, looks) = (self.gate.clone(), self.looks.clone());
+        Arc::new(RecordedFile { inner, number, journal, faults, gate, looks })
     }
 }
 
@@ -263,6 +274,7 @@ struct RecordedFile {
     journal: Arc<Mutex<Journal>>,
     faults: Arc<Faults>,
     gate: Arc<Gate>,
+    looks: Arc<AtomicU64>,
 }
 
 impl RecordedFile {
@@ -317,6 +329,8 @@ impl StorageFile for RecordedFile {
     }
 
     fn next_data(&self, from: u64) -> io::Result<Option<Range<u64>>> {
+        // Relaxed: read when the walk has ended.
+        self.looks.fetch_add(1, Ordering::Relaxed);
         self.inner.next_data(from)
     }
 

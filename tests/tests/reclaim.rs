@@ -112,6 +112,22 @@ fn blocks(content: u8, count: u64) -> Vec<u8> {
     vec![content; usize::try_from(count * BLOCK).unwrap()]
 }
 
+#[test]
+fn a_walk_asks_where_data_is_once_for_each_stretch_not_for_each_punch() {
+    const CLUSTERS: u64 = 512;
+    let storage = RecordedStorage::empty();
+    let place = Place::on(storage.clone(), CLUSTERS * 16);
+    write(&place.open(), 0, &blocks(0xaa, CLUSTERS * 16));
+    place.reset(None);
+    let disk = place.open();
+    (0..CLUSTERS).for_each(|cluster| write(&disk, cluster * 16, &blocks(7, 1)));
+    disk.flush().unwrap();
+    let before = storage.looks();
+    assert_eq!(place.reclaim(), CLUSTERS * 15);
+    let looks = storage.looks() - before;
+    assert!(looks < 10, "{looks} looks for {CLUSTERS} punches in one stretch");
+}
+
 // --- races -----------------------------------------------------------------------------------
 
 const WRITERS: u64 = 3;

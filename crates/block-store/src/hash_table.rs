@@ -17,8 +17,8 @@ use std::io::IoSlice;
 use crate::{
     error::StoreError,
     geometry::{PAGE, bytes, index},
-    header::{Header, StoredHeader},
-    id::LayerId,
+    header::{HashSummary, Header, StoredHeader},
+    id::{LayerId, Root},
     root::ClusterHash,
     storage::StorageFile,
 };
@@ -27,7 +27,8 @@ const PAGE_ENTRIES: usize = 102;
 const COUNT: usize = 4080;
 const CHECKED: usize = 4088;
 
-/// Writes the pages of a layer; sorted by cluster. The caller syncs, then writes the header.
+/// Writes the pages of a layer; sorted by cluster.
+#[cfg(test)]
 pub(crate) fn write(
     file: &dyn StorageFile,
     header: &Header,
@@ -78,9 +79,38 @@ pub(crate) fn read(
     file: &dyn StorageFile,
     layer: LayerId,
 ) -> Result<Option<Vec<(u64, ClusterHash)>>, StoreError> {
-    let header = StoredHeader::read(file, layer)?.header;
-    let Some(hashes) = header.hashes else { return Ok(None) };
-    Entries::new(file, &header, hashes.entries).collect::<Result<_, _>>().map(Some)
+    let Some(table) = Table::of(file, layer)? else { return Ok(None) };
+    table.entries().collect::<Result<_, _>>().map(Some)
+}
+
+/// The hashes of a layer, as its header tells of them.
+pub(crate) struct Table<'f> {
+    file: &'f dyn StorageFile,
+    header: Header,
+    count: u64,
+    /// What they and those below are to give.
+    pub(crate) root: Root,
+}
+
+impl<'f> Table<'f> {
+    /// None if they were not made yet.
+    pub(crate) fn of(
+        file: &'f dyn StorageFile,
+        layer: LayerId,
+    ) -> Result<Option<Self>, StoreError> {
+        let header = StoredHeader::read(file, layer)?.header;
+        let table = |hashes: HashSummary| Self {
+            file,
+            count: hashes.entries,
+            root: hashes.root,
+            header: header.clone(),
+        };
+        Ok(header.hashes.map(table))
+    }
+
+    pub(crate) fn entries(&self) -> Entries<'f> {
+        Entries::new(self.file, &self.header, self.count)
+    }
 }
 
 /// The entries of a layer one after another, a page at a time: a layer may have as many as it has

@@ -15,7 +15,6 @@ use std::{
     cmp::Reverse,
     collections::{BinaryHeap, HashSet},
     sync::atomic::{AtomicU64, AtomicUsize, Ordering},
-    thread,
 };
 
 use block_device::{ByteLength, CLUSTER};
@@ -24,14 +23,18 @@ use parking_lot::{Condvar, Mutex};
 use crate::{
     error::StoreError,
     geometry::{ClusterIndex, index},
-    hash_table::{Entries, PIECE, Pages},
+    hash_table::{Entries, PIECE, Pages, Table},
     header::{HashSummary, Header, StoredHeader},
     id::{LayerId, Root},
     progress::Progress,
     root::{self, ClusterHash, RootTree},
     sealed_layer::{Chain, SealedLayer},
     store::Store,
+    threads,
 };
+
+/// More threads than that wait for the device, not for a processor.
+const MOST_WORKERS: usize = 4;
 
 /// Which layers are being hashed: two never work on the same one.
 #[derive(Debug, Default)]
@@ -109,7 +112,11 @@ fn hash_one_layer(
     let mut pages = Pages::new(file, &header);
     hash_clusters(chain, sealed, &mut pages, progress)?;
     let entries = pages.entries();
-    let root = root_as_read(chain, Entries::new(file, &header, entries), header.geometry.size())?;
+    let below = chain.layers()[1..].iter().filter_map(|layer| layer.hashes().transpose());
+    let below = below.collect::<Result<Vec<_>, _>>()?;
+    let own = [Entries::new(file, &header, entries)].into_iter();
+    let tables = own.chain(below.iter().map(Table::entries)).collect();
+    let root = root_as_read(tables, header.geometry.size())?;
     let sync = || {
         let io = StoreError::io(format!("syncing layer {}", header.layer));
         file.sync_data().map_err(io)
@@ -121,18 +128,11 @@ fn hash_one_layer(
     Ok(root)
 }
 
-/// The root of what the chain reads as: of each cluster the hash that the uppermost layer has that
-/// touches it. All tables are gone through side by side, so none of them is in memory as a whole.
-fn root_as_read(chain: &Chain, top: Entries<'_>, size: u64) -> Result<Root, StoreError> {
-    let mut tables = vec![top];
-    let headers = chain.layers()[1..].iter().map(|layer| {
-        StoredHeader::read(&*layer.files.map, layer.files.layer).map(|stored| stored.header)
-    });
-    for (layer, header) in chain.layers()[1..].iter().zip(headers) {
-        let header = header?;
-        let entries = header.hashes.as_ref().map_or(0, |hashes| hashes.entries);
-        tables.push(Entries::new(&*layer.files.map, &header, entries));
-    }
+/// The root of what a chain reads as: of each cluster the hash that the uppermost layer has that
+/// touches it. All tables, from the uppermost down, are gone through side by side, so none of them is in
+/// memory as a whole.
+pub(crate) fn root_as_read(mut tables: Vec<Entries<'_>>, size: u64) -> Result<Root, StoreError> {
+    let layers = tables.len();
     let mut heads = BinaryHeap::new();
     let mut next_of = |place: usize, heads: &mut BinaryHeap<_>| -> Result<(), StoreError> {
         if let Some(entry) = tables[place].next() {
@@ -141,7 +141,7 @@ fn root_as_read(chain: &Chain, top: Entries<'_>, size: u64) -> Result<Root, Stor
         }
         Ok(())
     };
-    (0..chain.layers().len()).try_for_each(|place| next_of(place, &mut heads))?;
+    (0..layers).try_for_each(|place| next_of(place, &mut heads))?;
     let (mut tree, mut last) = (RootTree::new(size), None);
     while let Some(Reverse((cluster, place, hash))) = heads.pop() {
         // Of several layers the uppermost comes first.
@@ -216,17 +216,7 @@ fn hash_piece(
             done.one_more();
         }
     };
-    let usual = thread::available_parallelism().map_or(1, |n| n.get().min(4));
-    let parts = thread::scope(|scope| {
-        let workers = usual.min(clusters.len());
-        let handles: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
-        let join = |handle: thread::ScopedJoinHandle<'_, _>| match handle.join() {
-            Ok(part) => part,
-            Err(panic) => std::panic::resume_unwind(panic),
-        };
-        handles.into_iter().map(join).collect::<Result<Vec<_>, StoreError>>()
-    })?;
-    let mut hashes = parts.concat();
+    let mut hashes = threads::share(clusters.len().min(MOST_WORKERS), work)?.concat();
     hashes.sort_unstable_by_key(|(cluster, _)| *cluster);
     Ok(hashes)
 }

@@ -135,6 +135,10 @@ impl Head {
         &self.map
     }
 
+    pub(crate) fn files(&self) -> &LayerFiles {
+        &self.files
+    }
+
     pub(crate) fn data(&self) -> &dyn StorageFile {
         &*self.files.data
     }

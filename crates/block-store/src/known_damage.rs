@@ -2,7 +2,7 @@
 //!
 //! What must always hold: a cluster that is known to be damaged at a layer is not served through
 //! that layer; everything else is. A store without known damage pays one load per read.
-//! Left to others: finding it (`scrub`), keeping it over a restart (`scrub_cursor`), which reads
+//! Left to others: finding it (`scrub`), keeping it over a restart (`scrub/cursor`), which reads
 //! come down to the layer (`sealed_layer`).
 
 use std::{

@@ -29,6 +29,9 @@ use crate::{
     error::StoreError,
     geometry::{ClusterIndex, clusters_of},
     head::PIECE,
+    id::LayerId,
+    known_stretch::KnownStretch,
+    layer_files::LayerFiles,
     manners::{self, Manners},
     progress::Progress,
     sealed_layer::SealedLayer,
@@ -58,7 +61,7 @@ impl Default for ReclaimPace {
 /// What a walk gave back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reclaimed {
-    /// Bytes that were allocated before.
+    /// Bytes that were allocated when the walk came to them.
     pub freed: ByteLength,
     /// Whether the walk came to its end; it was asked to stop otherwise.
     pub is_complete: bool,
@@ -88,24 +91,38 @@ impl Store {
             disk.ensure_open(shared)?;
         }
         let mut walk = Walk::new(shared, &disk, pace, progress);
-        let mut is_complete = walk.run(|from| step_in_head(shared, &disk, from))?;
+        let mut is_complete = walk.run(|known, from| step_in_head(shared, &disk, known, from))?;
         for layer in layers_below(&disk) {
-            is_complete = is_complete && walk.run(|from| step_in_layer(&layer, from))?;
+            is_complete =
+                is_complete && walk.run(|known, from| step_in_layer(&layer, known, from))?;
         }
         Ok(Reclaimed { freed: ByteLength::new(walk.freed), is_complete })
     }
 }
 
 /// One punch in the head, or a stretch in which everything counts; none at the end.
-fn step_in_head(shared: &Shared, disk: &Disk, from: u64) -> Result<Option<Step>, StoreError> {
+fn step_in_head(
+    shared: &Shared,
+    disk: &Disk,
+    known: &mut Known,
+    from: u64,
+) -> Result<Option<Step>, StoreError> {
+    let Some(files) = disk.state.read().head().map(|head| head.files().clone()) else {
+        return Ok(None);
+    };
+    // No lock is held: in a large file that may take a while.
+    let found = known.at(&files, from)?;
     let state = disk.state.read();
     state.check_served(&disk.id)?;
     let Some(head) = state.head() else { return Ok(None) };
+    if head.layer() != files.layer {
+        // A snapshot sealed it meanwhile: the walk below meets it.
+        return Ok(Some(Step { next: from, freed: 0 }));
+    }
     if let Some(reason) = head.poisoned() {
         return Err(StoreError::Refused { disk: disk.id.clone(), reason: reason.into() });
     }
     let size = state.record.geometry.size();
-    let found = head.data().next_data(from).map_err(looking(head.layer()))?;
     let Some(range) = found.and_then(|stretch| piece_of(&stretch, from, size)) else {
         return Ok(None);
     };
@@ -115,9 +132,13 @@ fn step_in_head(shared: &Shared, disk: &Disk, from: u64) -> Result<Option<Step>,
 }
 
 /// The same in a sealed layer, whose words never change.
-fn step_in_layer(layer: &SealedLayer, from: u64) -> Result<Option<Step>, StoreError> {
+fn step_in_layer(
+    layer: &SealedLayer,
+    known: &mut Known,
+    from: u64,
+) -> Result<Option<Step>, StoreError> {
     let (data, size) = (&layer.files.data, layer.header.geometry.size());
-    let found = data.next_data(from).map_err(looking(layer.files.layer))?;
+    let found = known.at(&layer.files, from)?;
     let Some(range) = found.and_then(|stretch| piece_of(&stretch, from, size)) else {
         return Ok(None);
     };
@@ -131,8 +152,21 @@ fn step_in_layer(layer: &SealedLayer, from: u64) -> Result<Option<Step>, StoreEr
     Ok(Some(Step::after(&range, stale)))
 }
 
-fn looking(layer: crate::LayerId) -> impl FnOnce(std::io::Error) -> StoreError {
-    StoreError::io(format!("looking for data of layer {layer}"))
+/// Where a walk knows data to be, and of which layer.
+#[derive(Default)]
+struct Known {
+    layer: Option<LayerId>,
+    stretch: KnownStretch,
+}
+
+impl Known {
+    fn at(&mut self, files: &LayerFiles, from: u64) -> Result<Option<Range<u64>>, StoreError> {
+        if self.layer != Some(files.layer) {
+            *self = Self { layer: Some(files.layer), ..Self::default() };
+        }
+        let looking = StoreError::io(format!("looking for data of layer {}", files.layer));
+        self.stretch.at(from, |from| files.data.next_data(from)).map_err(looking)
+    }
 }
 
 fn layers_below(disk: &Disk) -> Vec<Arc<SealedLayer>> {
@@ -209,15 +243,15 @@ impl<'w> Walk<'w> {
     /// Goes through one file; whether it came to the end.
     fn run(
         &mut self,
-        step: impl Fn(u64) -> Result<Option<Step>, StoreError>,
+        step: impl Fn(&mut Known, u64) -> Result<Option<Step>, StoreError>,
     ) -> Result<bool, StoreError> {
-        let mut from = 0;
+        let (mut known, mut from) = (Known::default(), 0);
         loop {
             if self.progress.cancelled() {
                 return Ok(false);
             }
             let begun = Instant::now();
-            let Some(step) = step(from)? else { return Ok(true) };
+            let Some(step) = step(&mut known, from)? else { return Ok(true) };
             from = step.next;
             self.freed += step.freed;
             // Relaxed: a size for a display.

@@ -21,6 +21,7 @@ use crate::{
     cluster_map::ClusterMap,
     error::StoreError,
     geometry::{ClusterIndex, SectorIndex, index},
+    hash_table::Table,
     header::{Header, LayerState, StoredHeader},
     id::LayerId,
     known_damage::KnownDamage,
@@ -85,12 +86,7 @@ impl SealedLayer {
         self.map.stored_sectors()
     }
 
-    /// The clusters this layer says something about, in order.
-    pub(crate) fn touched(&self) -> Result<Vec<ClusterIndex>, StoreError> {
-        self.each_touched()?.collect()
-    }
-
-    /// The same one after another: there may be as many as the layer has clusters.
+    /// The clusters it says something about, one after another: there may be as many as it has.
     pub(crate) fn each_touched(
         &self,
     ) -> Result<impl Iterator<Item = Result<ClusterIndex, StoreError>>, StoreError> {
@@ -100,6 +96,11 @@ impl SealedLayer {
             Ok((cluster, _)) => Some(Ok(cluster)),
             Err(error) => Some(Err(error)),
         }))
+    }
+
+    /// Its hashes; none if they were not made yet.
+    pub(crate) fn hashes(&self) -> Result<Option<Table<'_>>, StoreError> {
+        Table::of(&*self.files.map, self.files.layer)
     }
 
     /// Lets go of what is cached of a stretch of the data, so that the next read asks the device.

@@ -7,18 +7,18 @@
 //! ```
 //! What must always hold: the file is replaced in whole (temporary name, synced, renamed,
 //! directory synced), and a cursor that is damaged counts as none: the scrub begins again.
-//! Left to others: what the findings mean (`scrub`).
+//! Left to others: what the findings mean (`report`).
 
 use std::{
     collections::BTreeSet,
     io::{self, IoSlice},
 };
 
+use super::report::ScrubFindingKind;
 use crate::{
     error::StoreError,
     geometry::{bytes, index},
     id::LayerId,
-    scrub::ScrubFindingKind,
     storage::Storage,
 };
 
@@ -33,31 +33,31 @@ const LONGEST: u64 = 1 << 30;
 
 /// How far a scrub came.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Cursor {
+pub(super) struct Cursor {
     /// It came to its end; what it found is still known.
-    pub(crate) finished: bool,
+    pub(super) finished: bool,
     /// Clusters that were compared.
-    pub(crate) clusters: u64,
+    pub(super) clusters: u64,
     /// The layer in work and its first cluster that was not compared.
-    pub(crate) at: Option<(LayerId, u64)>,
+    pub(super) at: Option<(LayerId, u64)>,
     /// Layers that were looked at, also of a run that came to its end.
-    pub(crate) done: BTreeSet<LayerId>,
-    pub(crate) findings: Vec<Found>,
+    pub(super) done: BTreeSet<LayerId>,
+    pub(super) findings: Vec<Found>,
 }
 
 /// A finding, without what can be told anew.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Found {
-    pub(crate) layer: LayerId,
-    pub(crate) cluster: Option<u64>,
-    pub(crate) kind: ScrubFindingKind,
+pub(super) struct Found {
+    pub(super) layer: LayerId,
+    pub(super) cluster: Option<u64>,
+    pub(super) kind: ScrubFindingKind,
     /// A run before this one found it, and this one has not come to the layer yet.
-    pub(crate) earlier: bool,
+    pub(super) earlier: bool,
 }
 
 impl Cursor {
     /// What was saved last; none if nothing was, or it cannot be believed.
-    pub(crate) fn load(storage: &dyn Storage) -> Option<Self> {
+    pub(super) fn load(storage: &dyn Storage) -> Option<Self> {
         let read = || -> io::Result<Vec<u8>> {
             let file = storage.open(FILE)?;
             let length = file.length()?;
@@ -87,7 +87,7 @@ impl Cursor {
     }
 
     /// Makes this the cursor, durably.
-    pub(crate) fn save(&self, storage: &dyn Storage) -> Result<(), StoreError> {
+    pub(super) fn save(&self, storage: &dyn Storage) -> Result<(), StoreError> {
         let save = || -> io::Result<()> {
             // What a kill in the middle left.
             match storage.remove_file(NEW) {
