@@ -53,7 +53,7 @@ MUTATIONS = [
              "let mine = state.begun + 1;", "let mine = state.ended + 1;",
              "tests", "power_cuts", "a_flush_in_the_middle_of_a_round_waits_for_the_next_one"),
     Mutation("failed-round-forgets-its-list", STORE + "flush.rs",
-             "head.put_back_changed(changed);", "drop(changed);",
+             "head.changed.put_back(changed);", "drop(changed);",
              "tests", "faults", "a_flush_that_passes_after_a_failed_one_covers_both"),
     Mutation("failed-sync-is-forgiven", STORE + "head.rs",
              "Some(reason) => Err(DeviceError::Poisoned { reason: reason.clone() }),",

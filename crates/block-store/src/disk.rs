@@ -263,7 +263,7 @@ impl Disk {
     /// how it ends is told to who asks next: what failed is put back, or the head takes no more.
     fn relieve(&self, shared: &Shared, state: &Generation) {
         if let Some(head) = state.head()
-            && head.is_round_due()
+            && head.changed.is_round_due()
             && let Err(error) = self.flush(shared, state)
         {
             tracing::debug!(disk = %self.id, %error, "a round that nobody asked for failed");

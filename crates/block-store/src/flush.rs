@@ -92,7 +92,7 @@ impl RoundFailure {
 
 /// One round.
 fn run(head: &Head, position: &Position) -> Result<(), StoreError> {
-    let changed = head.take_changed();
+    let changed = head.changed.take();
     let outcome = capture(head, &changed).and_then(|captured| {
         let proof = sync_data(head)?;
         if captured.is_empty() {
@@ -101,7 +101,7 @@ fn run(head: &Head, position: &Position) -> Result<(), StoreError> {
         publish(head, &captured, position, &proof)
     });
     if outcome.is_err() {
-        head.put_back_changed(changed);
+        head.changed.put_back(changed);
     }
     outcome
 }

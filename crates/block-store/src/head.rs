@@ -8,7 +8,7 @@
 //!    present fills the rest of the block from below, so a present block is whole.
 //! 3. A poisoned head takes no more writes.
 //!
-//! Locks: `clusters[i]` in ascending order -> `changed`; `header` alone; `rounds` alone.
+//! Locks: `clusters[i]` in ascending order -> the lock inside `changed`; `header` alone; `rounds` alone.
 //! Left to others: durability (`flush`), who may write at all and in which epoch (`disk`).
 
 use std::{
@@ -21,6 +21,7 @@ use block_device::{BLOCK, CLUSTER, DeviceError, DiskId, ZeroMode};
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::{
+    changed_clusters::ChangedClusters,
     cluster_map::ClusterMap,
     error::StoreError,
     flush::Rounds,
@@ -50,7 +51,7 @@ pub(crate) struct Head {
     pub(crate) newest: NewestWord,
     clusters: [Mutex<()>; 64],
     /// Clusters whose live word may differ from the durable one.
-    changed: Mutex<ChangedList>,
+    pub(crate) changed: ChangedClusters,
     /// Shared with the head this one was mapped anew from: there is one truth about the header.
     header: Arc<Mutex<StoredHeader>>,
     pub(crate) rounds: Rounds,
@@ -120,7 +121,7 @@ impl Head {
             map,
             newest,
             clusters: [const { Mutex::new(()) }; 64],
-            changed: Mutex::default(),
+            changed: ChangedClusters::default(),
             header,
             rounds: Rounds::default(),
             poison,
@@ -309,7 +310,7 @@ impl Head {
             }
             self.newest.rise_to(epoch);
             self.map.set(*cluster, Word::new(epoch, blocks));
-            self.changed.lock().push(*cluster);
+            self.changed.push(*cluster);
         }
     }
 
@@ -321,26 +322,6 @@ impl Head {
         let mut stripes: Vec<_> = clusters_of(range).map(|c| index(c.0 % STRIPES)).collect();
         stripes.sort_unstable();
         stripes.into_iter().map(|stripe| self.clusters[stripe].lock()).collect()
-    }
-
-    /// Takes the changed list, sorted and without doubles.
-    pub(crate) fn take_changed(&self) -> Vec<ClusterIndex> {
-        self.changed.lock().take()
-    }
-
-    /// Puts the list of a failed round back.
-    pub(crate) fn put_back_changed(&self, list: Vec<ClusterIndex>) {
-        self.changed.lock().put_back(list);
-    }
-
-    /// Begins a new epoch: what changed before no longer matters. No I/O is running.
-    pub(crate) fn forget_changes(&self) {
-        *self.changed.lock() = ChangedList::default();
-    }
-
-    /// Whether so many clusters changed that a round should run though nobody asked for one.
-    pub(crate) fn is_round_due(&self) -> bool {
-        self.changed.lock().is_due
     }
 
     /// Changes the header durably.
@@ -453,49 +434,6 @@ pub(crate) struct Position {
     pub(crate) ledger_sequence: u64,
 }
 
-/// A list of changed clusters that stays within twice what it must hold, whatever a client that
-/// never flushes does.
-#[derive(Debug, Default)]
-struct ChangedList {
-    clusters: Vec<ClusterIndex>,
-    /// How long it may become before doubles are looked for.
-    bound: usize,
-    /// It holds so much that a round should make it short.
-    is_due: bool,
-}
-
-impl ChangedList {
-    const SMALLEST_BOUND: usize = 64 << 10;
-    /// With the words that a round captures this is 12 MiB, however large the disk is.
-    const MOST: usize = 512 << 10;
-
-    fn push(&mut self, cluster: ClusterIndex) {
-        self.clusters.push(cluster);
-        if self.clusters.len() >= self.bound.max(Self::SMALLEST_BOUND) {
-            self.tidy();
-            self.is_due = self.clusters.len() >= Self::MOST;
-        }
-    }
-
-    fn take(&mut self) -> Vec<ClusterIndex> {
-        self.tidy();
-        std::mem::take(self).clusters
-    }
-
-    /// After a failed round: the next one that nobody asked for waits until there is twice as much.
-    fn put_back(&mut self, list: Vec<ClusterIndex>) {
-        self.clusters.extend(list);
-        self.tidy();
-        self.is_due = false;
-    }
-
-    fn tidy(&mut self) {
-        self.clusters.sort_unstable();
-        self.clusters.dedup();
-        self.bound = 2 * self.clusters.len();
-    }
-}
-
 /// What opening the layer that a ledger record names as head found.
 #[derive(Debug)]
 pub(crate) enum OpenedHead {
@@ -561,31 +499,4 @@ fn pieces(range: Range<u64>) -> impl Iterator<Item = Range<u64>> {
     let last = if range.is_empty() { first } else { range.end.div_ceil(PIECE) };
     (first..last)
         .map(move |piece| range.start.max(piece * PIECE)..range.end.min((piece + 1) * PIECE))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn fill(list: &mut ChangedList, clusters: Range<u64>) {
-        clusters.for_each(|cluster| list.push(ClusterIndex(cluster)));
-    }
-
-    #[test]
-    fn a_list_of_many_clusters_makes_a_round_due_and_one_of_few_never() {
-        let most = bytes(ChangedList::MOST);
-        let mut list = ChangedList::default();
-        (0..20).for_each(|_| fill(&mut list, 0..most / 8));
-        assert!(!list.is_due, "the same few clusters, however often they change");
-        fill(&mut list, 0..most);
-        assert!(list.is_due);
-        assert!(list.clusters.capacity() <= 2 * ChangedList::MOST);
-        let taken = list.take();
-        assert!(!list.is_due && list.clusters.capacity() == 0, "nothing of it is kept");
-        list.put_back(taken);
-        fill(&mut list, most..most + 1000);
-        assert!(!list.is_due, "a round that failed is not tried again at once");
-        fill(&mut list, most..3 * most);
-        assert!(list.is_due);
-    }
 }

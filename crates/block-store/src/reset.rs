@@ -227,7 +227,7 @@ impl Fenced<'_> {
         let receipt = ResetReceipt::of(&self.next).expect("it was reset just now");
         let head = self.state.head().filter(|_| self.left_behind.is_none()).cloned();
         if let Some(head) = &head {
-            head.forget_changes();
+            head.changed.forget();
             let position = disk.position(shared, &self.next);
             shared.later(Job::RefreshHeader { head: head.clone(), position });
         }
