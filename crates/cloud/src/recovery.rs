@@ -9,7 +9,7 @@
 //!
 //! Left to others: the catalog's own recovery, the ledger's and the layers' (`block-store`).
 
-use std::collections::HashSet;
+use std::{collections::HashSet, thread};
 
 use block_store::{LayerId, Named, Settled, Store};
 use catalog::{
@@ -165,9 +165,13 @@ const OPENERS: usize = 8;
 fn reopen_exports(cloud: &Cloud) {
     let disks = cloud.running_disks();
     let share = disks.len().div_ceil(OPENERS).max(1);
-    std::thread::scope(|scope| {
+    thread::scope(|scope| {
         for some in disks.chunks(share) {
-            scope.spawn(|| cloud.open_exports_of(some));
+            let open = || cloud.open_exports_of(some);
+            // Where the system gives no more threads, this one does it.
+            if thread::Builder::new().spawn_scoped(scope, open).is_err() {
+                open();
+            }
         }
     });
 }

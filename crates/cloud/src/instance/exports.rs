@@ -66,11 +66,17 @@ impl Cloud {
     fn close_at_once(&self, disks: &[String], mode: FenceMode) -> Result<(), CloudError> {
         let close = |disk: &String| self.close_export(&disk_name(disk)?, mode);
         let ended: Vec<_> = thread::scope(|scope| {
-            let running: Vec<_> = disks.iter().map(|disk| scope.spawn(|| close(disk))).collect();
-            running.into_iter().map(thread::ScopedJoinHandle::join).collect()
+            // Where the system gives no more threads, this one does the rest.
+            let start = |disk| thread::Builder::new().spawn_scoped(scope, move || close(disk));
+            let running: Vec<_> = disks.iter().map(|disk| start(disk).map_err(|_| disk)).collect();
+            let panicked = |_| Err(CloudError::internal("closing an export panicked"));
+            let end = |running: Result<thread::ScopedJoinHandle<'_, _>, _>| match running {
+                Ok(thread) => thread.join().unwrap_or_else(panicked),
+                Err(disk) => close(disk),
+            };
+            running.into_iter().map(end).collect()
         });
-        let panicked = |_| Err(CloudError::internal("closing an export panicked"));
-        ended.into_iter().try_for_each(|ended| ended.unwrap_or_else(panicked))
+        ended.into_iter().collect()
     }
 
     /// The disks of instances that run.
