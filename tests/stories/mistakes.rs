@@ -122,6 +122,19 @@ fn a_store_that_is_a_file_is_called_one() {
     assert_eq!(fs::read_to_string(file).unwrap(), "mine");
 }
 
+#[test]
+fn where_there_is_no_store_nobody_is_told_to_serve_it() {
+    let directory = tempfile::tempdir().unwrap();
+    for store in [directory.path().to_owned(), directory.path().join("missing")] {
+        let store = store.display().to_string();
+        let refused = program::reinit(["--store", &store, "disk", "ls"]).fails();
+        let told = refused.complaint();
+        assert!(told.contains("holds no store") && told.contains("--store DIR"), "{refused}");
+        assert!(told.contains(&format!("reinit --store {store} init")), "{refused}");
+    }
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
+}
+
 /// As somebody whom the store does not belong to.
 fn as_a_stranger(store: &Path, command: &[&str]) -> Outcome {
     let mut stranger = Command::new("setpriv");
@@ -150,4 +163,6 @@ fn another_user_is_told_whose_store_it_is() {
     let refused = as_a_stranger(&site.store(), &["disk", "ls"]).fails();
     assert!(refused.complaint().contains("control socket"), "{refused}");
     assert!(refused.complaint().contains("run this as the one who runs the daemon"), "{refused}");
+    let refused = as_a_stranger(&site.store(), &["serve"]).fails();
+    assert!(refused.complaint().contains("belongs to another user"), "{refused}");
 }

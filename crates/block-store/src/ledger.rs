@@ -38,7 +38,7 @@ use crate::{
 };
 
 /// Its name in the store.
-pub(crate) const FILE: &str = "ledger";
+pub const FILE: &str = "ledger";
 /// Its name until it is whole.
 const UNFINISHED: &str = "ledger.new";
 const MAGIC: &[u8; 8] = b"REINITLG";

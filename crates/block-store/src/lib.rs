@@ -108,6 +108,8 @@ pub use image::{
 };
 pub use import::StagedLayer;
 pub use layer::{LayerFamily, LayerInfo, LayerReader, StagedLayerDelete};
+/// The file every store has.
+pub use ledger::FILE as LEDGER;
 pub use lifecycle::{StagedDelete, StagedDisk};
 pub use progress::Progress;
 pub use reclaim::{ReclaimPace, Reclaimed};

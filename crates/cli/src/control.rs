@@ -3,7 +3,7 @@
 //! What must always hold: a failure the daemon answered keeps its code, message and request id.
 //! Left to others: who may call (the mode of the socket), what the actions do.
 
-use std::{io, path::Path, time::Duration};
+use std::{io, time::Duration};
 
 use http_body_util::{BodyExt as _, Full};
 use hyper::{Request, StatusCode, body::Bytes, header};
@@ -17,7 +17,7 @@ use tokio::{
     signal::unix::{Signal, SignalKind, signal},
 };
 
-use crate::{failure::Failure, places::Places};
+use crate::{daemon, failure::Failure, places::Places};
 
 /// What a form leaves as it is.
 pub(crate) const PLAIN: &AsciiSet =
@@ -169,7 +169,7 @@ impl Control {
 
     async fn connect(&self) -> Result<UnixStream, Failure> {
         let socket = self.places.control_socket();
-        UnixStream::connect(socket).await.map_err(|error| no_daemon(self.places.store(), &error))
+        UnixStream::connect(socket).await.map_err(|error| no_daemon(&self.places, &error))
     }
 
     async fn ask(&self, action: &str, parameters: &Parameters) -> Result<Value, Failure> {
@@ -237,8 +237,12 @@ impl From<hyper::Error> for Failure {
     }
 }
 
-fn no_daemon(store: &Path, error: &io::Error) -> Failure {
-    let store = store.display();
+fn no_daemon(places: &Places, error: &io::Error) -> Failure {
+    // To start a daemon on it would not help either.
+    if error.kind() == io::ErrorKind::NotFound && !places.hold_a_store() {
+        return daemon::no_store(places);
+    }
+    let store = places.store().display();
     let message = match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
             format!("no daemon runs on {store}; start one with: reinit --store {store} serve")

@@ -221,6 +221,15 @@ pub(crate) fn open_store(places: &Places) -> Result<Store, Failure> {
         Ok(store) => Ok(store),
         Err(StoreError::NotAStore) => Err(no_store(places)),
         Err(StoreError::Locked { holder }) => Err(already_running(places, &holder)),
+        Err(StoreError::Io { context, source })
+            if source.kind() == io::ErrorKind::PermissionDenied =>
+        {
+            let message = format!(
+                "{shown} belongs to another user ({context}: {source}); run this as that user, or name another \
+                 with --store DIR"
+            );
+            Err(Failure::local("StoreForbidden", message))
+        }
         Err(error) => {
             Err(anyhow::Error::new(error).context(format!("opening the store {shown}")).into())
         }
@@ -240,7 +249,9 @@ pub(crate) fn no_store(places: &Places) -> Failure {
     }
     Failure::local(
         "NoStore",
-        format!("{store} holds no store; make one with: reinit --store {store} init"),
+        format!(
+            "{store} holds no store; make one with: reinit --store {store} init, or name another with --store DIR"
+        ),
     )
 }
 

@@ -137,6 +137,12 @@ impl Places {
             ),
         ))
     }
+
+    /// Whether there is a store, as far as this user may look.
+    pub(crate) fn hold_a_store(&self) -> bool {
+        let ledger = self.store.join(block_store::LEDGER).try_exists();
+        ledger.unwrap_or(true)
+    }
 }
 
 /// One that is not there is told by whoever needs it, with what to do about it.
