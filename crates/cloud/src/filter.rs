@@ -19,6 +19,15 @@ pub struct TagFilter {
     pub value: Option<String>,
 }
 
+/// Tags asked for by how they look: `*` stands for any stretch of characters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TagPattern {
+    /// The key.
+    pub key: String,
+    /// Any of these values; none at all = whatever value.
+    pub values: Vec<String>,
+}
+
 /// Ids in one call.
 const MOST_IDS: usize = 100;
 
@@ -59,6 +68,16 @@ pub(crate) fn tagged(asked: &[TagFilter], tags: &Tags) -> bool {
     asked.iter().all(|filter| {
         tags.get(&filter.key).is_some_and(|value| equals(filter.value.as_ref(), value))
     })
+}
+
+/// Each pattern has a tag that looks like it.
+pub(crate) fn tagged_like(asked: &[TagPattern], tags: &Tags) -> bool {
+    let fits = |pattern: &TagPattern, key: &str, value: &str| {
+        let mut values = pattern.values.iter();
+        named(Some(&pattern.key), key)
+            && (pattern.values.is_empty() || values.any(|wanted| named(Some(wanted), value)))
+    };
+    asked.iter().all(|pattern| tags.iter().any(|(key, value)| fits(pattern, key, value)))
 }
 
 /// Exact, or with `*` for any stretch of characters.

@@ -82,7 +82,7 @@ pub use disk::{
     LastReset, ModifyDisk, ReplaceSystemDisk, ResizeDisk,
 };
 pub use error::{CloudError, Countable, Field, Quota, Resource, WhyNoSecurityLayer, WhyNotActive};
-pub use filter::TagFilter;
+pub use filter::{TagFilter, TagPattern};
 pub use image::{
     CopyImage, CreateImage, DescribeImages, ExportFormat, ExportImage, ImageDataDisk,
     ImageDiskAsked, ImageFrom, ImageOwnerAlias, ImageShare, ImageView, ImportImage, ImportObject,

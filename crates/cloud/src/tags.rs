@@ -6,10 +6,10 @@
 use catalog::{Batch, record::Tags};
 
 use crate::{
-    Caller, Cloud, CloudError, Countable, Field, Page, Paging, Resource, TagFilter,
+    Caller, Cloud, CloudError, Countable, Field, Page, Paging, Resource, TagFilter, TagPattern,
     caller::Right,
     claim::Hold,
-    filter::{listed, tagged},
+    filter::{listed, tagged, tagged_like},
     paging::Listed,
     world::World,
 };
@@ -36,6 +36,8 @@ pub struct TagList {
     pub ids: Option<Vec<String>>,
     /// Resources that carry all of them.
     pub tags: Vec<TagFilter>,
+    /// Resources that carry one like each of them.
+    pub patterns: Vec<TagPattern>,
     /// Which page.
     pub paging: Paging,
 }
@@ -121,8 +123,11 @@ impl Cloud {
         asked.paging.check()?;
         let world = self.world();
         let own = world.tagged_of(&caller.account, asked.kind);
-        let fits =
-            own.filter(|(id, tags)| listed(asked.ids.as_deref(), id) && tagged(&asked.tags, tags));
+        let fits = own.filter(|(id, tags)| {
+            listed(asked.ids.as_deref(), id)
+                && tagged(&asked.tags, tags)
+                && tagged_like(&asked.patterns, tags)
+        });
         let rows = fits.flat_map(|(id, tags)| {
             tags.iter().map(|(key, value)| TaggedResource {
                 id: id.clone(),

@@ -2,7 +2,7 @@
 
 use cloud::{
     AttachDisk, CloudError, CreateDisk, DescribeDisks, DiskStatus, Field, GIB, ModifyDisk, Paging,
-    ResourceType, TagFilter, TagList,
+    ResourceType, TagFilter, TagList, TagPattern,
 };
 
 use crate::lab::{Lab, MIB, all};
@@ -157,8 +157,27 @@ fn modifications_and_tags_change_all_or_nothing() {
         lab.cloud.untag_resources(&lab.key(), kind, &ids, None)
     });
     lab.cloud.untag_resources(&lab.key(), kind, &both[..1], Some(&["a".into()])).unwrap();
-    let asked = TagList { kind, ids: None, tags: Vec::new(), paging: all() };
-    let rows = lab.cloud.list_tags(&lab.key(), &asked).unwrap().items;
+    let like = |patterns: &[(&str, &[&str])]| {
+        let pattern = |(key, values): &(&str, &[&str])| TagPattern {
+            key: (*key).into(),
+            values: values.iter().map(|value| (*value).into()).collect(),
+        };
+        let patterns = patterns.iter().map(pattern).collect();
+        let asked = TagList { kind, ids: None, tags: Vec::new(), patterns, paging: all() };
+        lab.cloud.list_tags(&lab.key(), &asked).unwrap().items
+    };
+    for (patterns, rows) in [
+        (&[("a", &["1"][..])][..], 1),
+        (&[("a", &["2", "?", "1*"])], 1),
+        (&[("a*", &[])], 1),
+        (&[("*", &["*"]), ("a", &["1"])], 1),
+        (&[("a", &["2"])], 0),
+        (&[("b", &[])], 0),
+        (&[("a", &[]), ("b", &[])], 0),
+    ] {
+        assert_eq!(like(patterns).len(), rows, "{patterns:?}");
+    }
+    let rows = like(&[]);
     assert_eq!(rows.len(), 1);
     assert_eq!((&rows[0].id, rows[0].key.as_str(), rows[0].value.as_str()), (&second, "a", "1"));
 }

@@ -1,10 +1,13 @@
 //! Tags: put on, taken off, listed.
 
-use cloud::{ResourceType, TagList};
+use cloud::{ResourceType, TagList, TagPattern};
 
-use super::contract::{PAGES, REGION, TAGS, TOKENS, flag, needed, text};
-use super::{Action, Call, Fields, next_token};
+use super::contract::{Group, PAGES, REGION, TAGS, TOKENS, flag, needed, text};
+use super::{Action, Call, Fields, MOST_TAG_FILTERS, next_token};
 use crate::{refusal::Refusal, tree::Tree};
+
+/// Tags by how they look.
+const PATTERNS: Group = &[text("TagFilter.N.TagKey"), text("TagFilter.N.TagValues.N")];
 
 pub(super) const ACTIONS: &[Action] = &[
     Action::new("TagResources", tag).takes(&[
@@ -16,7 +19,14 @@ pub(super) const ACTIONS: &[Action] = &[
         &[text("TagKey.N"), flag("All"), needed("ResourceId.N"), needed("ResourceType")],
     ]),
     Action::new("ListTagResources", list)
-        .takes(&[REGION, &[text("ResourceId.N"), needed("ResourceType")], TAGS, PAGES, TOKENS])
+        .takes(&[
+            REGION,
+            &[text("ResourceId.N"), needed("ResourceType")],
+            TAGS,
+            PATTERNS,
+            PAGES,
+            TOKENS,
+        ])
         .that_only_asks(),
 ];
 
@@ -56,6 +66,7 @@ fn list(call: &Call<'_>) -> Result<Fields, Refusal> {
         kind,
         ids: Some(ids).filter(|ids| !ids.is_empty()),
         tags: call.tag_filters()?,
+        patterns: patterns(call)?,
         paging: call.paging()?,
     };
     let page = call.ask(|cloud, caller| cloud.list_tags(caller, &asked))?;
@@ -69,6 +80,22 @@ fn list(call: &Call<'_>) -> Result<Fields, Refusal> {
         ])
     });
     Ok(vec![next_token(&page), ("TagResources", Tree::list("TagResource", rows))])
+}
+
+/// `TagFilter.N`, where `*` stands for any stretch of a key or value.
+fn patterns(call: &Call<'_>) -> Result<Vec<TagPattern>, Refusal> {
+    let numbers = call.parameters.numbers("TagFilter");
+    if numbers.len() > MOST_TAG_FILTERS {
+        let message = format!("A list is filtered by {MOST_TAG_FILTERS} tags at most.");
+        return Err(Refusal::new("InvalidTagCount", 400, message));
+    }
+    let pattern = |n| {
+        let key = call.parameters.owned(&format!("TagFilter.{n}.TagKey"));
+        let message = "Values of a tag were given without its key.";
+        let key = key.ok_or_else(|| Refusal::new("InvalidTag.Mismatch", 400, message))?;
+        Ok(TagPattern { key, values: call.parameters.list(&format!("TagFilter.{n}.TagValues")) })
+    };
+    numbers.into_iter().map(pattern).collect()
 }
 
 fn resources(call: &Call<'_>) -> Result<(ResourceType, Vec<String>), Refusal> {

@@ -115,3 +115,35 @@ fn places_refuse_what_nobody_can_mean() {
     share(&[]).refused("DryRunOperation", 400);
     share(&[("AddAccount.1", "1")]).refused("InvalidAccount.NotFound", 404);
 }
+
+#[test]
+fn tags_are_found_by_how_they_look() {
+    let service = Service::start();
+    let key = service.key();
+    let disk = |name, value| {
+        let asked = [("Size", "5"), ("Tag.1.Key", name), ("Tag.1.Value", value)];
+        service.call(&key, "CreateDisk", &asked).text("DiskId")
+    };
+    let (web, base) = (disk("env/web", "prod-1"), disk("env/db", "test"));
+    let list = |asked: &[(&str, &str)]| {
+        let asked = [&[("ResourceType", "disk")], asked].concat();
+        service.call(&key, "ListTagResources", &asked)
+    };
+    let found = |asked: &[(&str, &str)]| -> Vec<String> {
+        let document = list(asked).ok();
+        let rows = document["TagResources"]["TagResource"].as_array().unwrap().clone();
+        rows.iter().map(|row| row["ResourceId"].as_str().unwrap().to_owned()).collect()
+    };
+    let env = ("TagFilter.1.TagKey", "env/*");
+    assert_eq!(found(&[env]).len(), 2);
+    assert_eq!(found(&[("TagFilter.1.TagKey", "*/web")]), [web.as_str()]);
+    assert_eq!(found(&[env, ("TagFilter.1.TagValues.1", "prod*")]), [web.as_str()]);
+    let either = [("TagFilter.1.TagValues.1", "no"), ("TagFilter.1.TagValues.2", "test")];
+    assert_eq!(found(&[&[env][..], &either].concat()), [base.as_str()]);
+    let both = [env, ("TagFilter.2.TagKey", "env/db"), ("ResourceId.1", &web)];
+    assert!(found(&both).is_empty());
+    list(&[("TagFilter.1.TagValues.1", "x")]).refused("InvalidTag.Mismatch", 400);
+    let many: Vec<_> = (1..=21).map(|n| (format!("TagFilter.{n}.TagKey"), "k")).collect();
+    let many: Vec<_> = many.iter().map(|(name, value)| (name.as_str(), *value)).collect();
+    list(&many).refused("InvalidTagCount", 400);
+}
