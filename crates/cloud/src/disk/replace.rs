@@ -135,9 +135,8 @@ impl Cloud {
         }
         let mut instance = instance.clone();
         instance.image_id.clone_from(&request.image);
-        if request.password.is_some() || request.key_pair.is_some() {
-            instance.key_pair = texts::key_pair(request.key_pair.as_deref())?;
-        }
+        // The login goes with the disk it was for.
+        instance.key_pair = texts::key_pair(request.key_pair.as_deref())?;
         Ok(Replacement { instance, old, new })
     }
 

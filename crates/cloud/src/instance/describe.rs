@@ -31,9 +31,27 @@ impl Cloud {
         let own = own.filter(|one| one.account == caller.account);
         let views = own.map(|one| {
             let disks = attached.get(one.id.as_str()).map_or(&[][..], Vec::as_slice);
-            view(&world, disks, settings, now, one)
+            let shown = view(&world, disks, settings, now, one);
+            InstanceView { key_pair: self.key_pair_of(one, disks), ..shown }
         });
         Ok(asked.paging.cut(views.filter(|one| fits(asked, one)).collect()))
+    }
+
+    /// What the first boot of its system disk sets up says it; an instance for which nothing was
+    /// given since it was made is as it was made.
+    fn key_pair_of(&self, instance: &Instance, disks: &[&Disk]) -> String {
+        let system = disks.iter().find(|disk| disk.role == DiskRole::System);
+        let first = system.and_then(|disk| match self.first_boot_of(disk) {
+            Ok(first) => first,
+            Err(error) => {
+                tracing::warn!(disk = %disk.id, %error, "the login of a disk cannot be read");
+                None
+            }
+        });
+        match first {
+            Some(first) => first.key_pair().unwrap_or_default().to_owned(),
+            None => instance.key_pair.clone(),
+        }
     }
 }
 

@@ -6,8 +6,8 @@ use catalog::{
     record::{Disk, PendingReset},
 };
 use cloud::{
-    Caller, Cloud, CloudError, CreateInstance, Field, InstanceCreated, InstanceSeed, ReInitDisk,
-    Role, SecretText,
+    Caller, Cloud, CloudError, CreateInstance, DescribeInstances, Field, InstanceCreated,
+    InstanceSeed, ReInitDisk, ReplaceSystemDisk, Role, SecretText,
 };
 use serde_json::Value;
 
@@ -154,6 +154,58 @@ fn a_key_pair_brings_its_public_key_and_an_unknown_one_is_refused() {
     let lab = lab.restart(|settings| settings.key_pairs.clear());
     reset(&lab, &request);
     assert_eq!(seed(&lab, &made).login.as_deref(), Some("other"));
+}
+
+/// What DescribeInstances shows, and the filter by it agrees.
+fn key_pair(lab: &Lab, made: &InstanceCreated) -> String {
+    let ids = Some(vec![made.instance.clone()]);
+    let asked = DescribeInstances { ids, ..Default::default() };
+    let shown = lab.cloud.describe_instances(&lab.key(), &asked).unwrap().items.remove(0).key_pair;
+    for (name, total) in [(shown.as_str(), 1), ("another", 0)] {
+        let asked = DescribeInstances { key_pair: Some(name.into()), ..asked.clone() };
+        assert_eq!(lab.cloud.describe_instances(&lab.key(), &asked).unwrap().total, total);
+    }
+    shown
+}
+
+#[test]
+fn the_key_pair_shown_is_the_one_that_logs_in() {
+    let lab = Lab::new();
+    let made = create(&lab, |request| request.key_pair = Some("first".into()));
+    assert_eq!(key_pair(&lab, &made), "first");
+    let disk = made.system_disk.as_str();
+    let with = |name: &str| ReInitDisk { key_pair: Some(name.into()), ..reinit(disk) };
+    reset(&lab, &with("second"));
+    assert_eq!(key_pair(&lab, &made), "second");
+    reset(&lab, &reinit(disk));
+    assert_eq!(key_pair(&lab, &made), "second", "a reset that brings none keeps it");
+    lab.start(&made.instance);
+    lab.refused(|| lab.cloud.reinit_disk(&lab.key(), &with("third"), Cloud::new_request_id()));
+    lab.stop(&made.instance);
+    for lab in [&lab, &lab.crashed()] {
+        assert_eq!(key_pair(lab, &made), "second");
+    }
+    reset(&lab, &ReInitDisk { password: with_password(FIRST), ..reinit(disk) });
+    assert_eq!(key_pair(&lab, &made), "");
+    assert_eq!(seed(&lab, &made).login.as_deref(), Some("password"));
+
+    reset(&lab, &with("fourth"));
+    let image = lab.view(disk).unwrap().source_image().unwrap().to_owned();
+    let replace = |name: Option<&str>, password| {
+        let request = ReplaceSystemDisk {
+            instance: made.instance.clone(),
+            image: image.clone(),
+            key_pair: name.map(str::to_owned),
+            password,
+            ..Default::default()
+        };
+        lab.cloud.replace_system_disk(&lab.key(), &request).unwrap();
+        key_pair(&lab, &made)
+    };
+    assert_eq!(replace(Some("fifth"), None), "fifth");
+    assert_eq!(replace(None, with_password(SECOND)), "");
+    assert_eq!(replace(Some("sixth"), None), "sixth");
+    assert_eq!(replace(None, None), "", "a new disk brings no login of the old one");
 }
 
 #[test]

@@ -91,6 +91,12 @@ fn lists_are_filtered_by_all_that_the_contract_names() {
             }
         }
     }
+    let reset = [("DiskId", disks[0].as_str()), ("KeyPairName", "other")];
+    service.call(&key, "ReInitDisk", &reset).ok();
+    for (name, rows) in [("pair", 0), ("other", 1)] {
+        let found = service.call(&key, "DescribeInstances", &[("KeyPairName", name)]).ok();
+        assert_eq!(found["TotalCount"], rows);
+    }
     let many: Vec<_> = (1..=21).map(|n| (format!("Tag.{n}.Key"), format!("k{n}"))).collect();
     let many: Vec<_> = many.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
     service.call(&key, "DescribeImages", &many).refused("InvalidTagCount", 400);
