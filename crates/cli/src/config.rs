@@ -12,7 +12,7 @@ use std::{
 };
 
 use cloud::{Bucket, Settings};
-use ecs_http::PerKey;
+use ecs_http::{Limits, PerKey};
 use jiff::Timestamp;
 use serde::Deserialize;
 
@@ -31,6 +31,8 @@ pub(crate) struct Config {
     pub(crate) settings: Settings,
     /// What one access key may ask; none = as much as it likes.
     pub(crate) per_key: Option<PerKey>,
+    /// Connections of one client address at once.
+    pub(crate) connections_per_address: usize,
     /// Above this many bytes the audit log begins a new file.
     pub(crate) audit_size: u64,
     /// How many older files of the audit log are kept.
@@ -67,6 +69,8 @@ struct ConfigFile {
     rate_per_key: Option<u32>,
     /// Requests of one access key at once, after a rest; as many as in a second unless it is given.
     burst_per_key: Option<u32>,
+    /// Connections of one client address at once.
+    connections_per_address: Option<u32>,
     /// How many older files of the audit log are kept; one at least.
     audit_keep: Option<u32>,
     /// Snapshots from before are too old to reset a disk to, once it was detached.
@@ -108,8 +112,16 @@ impl Config {
     pub(crate) fn for_demo() -> Self {
         let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let (audit_size, audit_keep) = (AUDIT_SIZE, AUDIT_KEEP);
-        let (settings, tls, per_key) = (Settings::default(), false, None);
-        Self { listen, tls, nbd_listen: None, settings, per_key, audit_size, audit_keep }
+        Self {
+            listen,
+            tls: false,
+            nbd_listen: None,
+            settings: Settings::default(),
+            per_key: None,
+            connections_per_address: Limits::default().connections_per_address,
+            audit_size,
+            audit_keep,
+        }
     }
 
     fn merge(file: ConfigFile, flags: &ServeArgs) -> Result<Self, String> {
@@ -177,6 +189,7 @@ impl Config {
             nbd_listen: flags.nbd_listen.or(file.nbd_listen),
             settings,
             per_key: per_key(file.rate_per_key, file.burst_per_key)?,
+            connections_per_address: per_address(file.connections_per_address)?,
             audit_size,
             audit_keep,
         })
@@ -217,6 +230,14 @@ fn per_key(rate: Option<u32>, burst: Option<u32>) -> Result<Option<PerKey>, Stri
         }
         (Some(a_second), burst) => Ok(Some(PerKey { a_second, burst: burst.unwrap_or(a_second) })),
         (None, Some(_)) => Err("burst_per_key needs rate_per_key beside it".into()),
+    }
+}
+
+fn per_address(asked: Option<u32>) -> Result<usize, String> {
+    match asked {
+        Some(0) => Err("connections_per_address is 0, so that nobody would be let in".into()),
+        Some(most) => Ok(usize::try_from(most).unwrap_or(usize::MAX)),
+        None => Ok(Limits::default().connections_per_address),
     }
 }
 
@@ -291,6 +312,13 @@ mod tests {
     }
 
     #[test]
+    fn an_address_has_a_share_of_the_connections() {
+        let of = |text| load(text, &ServeArgs::default()).map(|it| it.connections_per_address);
+        assert_eq!(of("").unwrap(), Limits::default().connections_per_address);
+        assert_eq!(of("connections_per_address = 9").unwrap(), 9);
+    }
+
+    #[test]
     fn http_that_others_reach_is_encrypted_or_said_to_be_plain() {
         for listen in ["0.0.0.0:1", "[::]:1", "192.0.2.7:1"] {
             let with = |more: &str| {
@@ -320,6 +348,7 @@ mod tests {
             ("audit_keep = 0", "audit_keep"),
             ("rate_per_key = 0", "rate_per_key"),
             ("burst_per_key = 5", "rate_per_key"),
+            ("connections_per_address = 0", "connections_per_address"),
             ("audit_keep = -1", "audit_keep"),
             ("\n# mine\nlisten = 'nowhere'", "line 3: listen = 'nowhere': invalid socket address"),
             ("snapshot_cutoff = 'x'", "snapshot_cutoff"),

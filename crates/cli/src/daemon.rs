@@ -81,7 +81,11 @@ impl Daemon {
         let front = Front::open(OpenFront {
             cloud: cloud.clone(),
             clock: Arc::new(SystemClock),
-            limits: Limits { per_key: config.per_key, ..Limits::default() },
+            limits: Limits {
+                per_key: config.per_key,
+                connections_per_address: config.connections_per_address,
+                ..Limits::default()
+            },
             nonce_directory: Some(places.run()),
             audit: Some(AuditPlace {
                 path: places.audit_log(),

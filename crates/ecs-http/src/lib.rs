@@ -14,6 +14,7 @@
 //! Left to others: rules and states (`cloud`), binding sockets and the mode of the control socket (`cli`).
 
 mod actions;
+mod addresses;
 mod answer;
 mod audit;
 mod audit_log;

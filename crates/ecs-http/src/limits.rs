@@ -2,7 +2,7 @@
 //!
 //! What must always hold: everything a stranger can send has a bound here, in bytes, in number or in
 //! time.
-//! Left to others: applying them (`parameters`, `server`, `front`, `throttle`).
+//! Left to others: applying them (`parameters`, `server`, `front`, `throttle`, `addresses`).
 
 use std::time::Duration;
 
@@ -33,6 +33,8 @@ pub struct PerKey {
 pub struct Limits {
     /// Connections open at once; more wait in the listen queue.
     pub connections: usize,
+    /// Of them, connections of one client address over TCP; more are closed at once.
+    pub connections_per_address: usize,
     /// Calls into the cloud at once; more wait, and are refused after [`Limits::wait_for_turn`].
     pub calls: usize,
     /// Requests of one access key; none = as many as come.
@@ -55,6 +57,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: 8_192,
+            connections_per_address: 256,
             calls: 256,
             per_key: None,
             head_within: Duration::from_secs(20),

@@ -91,6 +91,11 @@ impl Metering {
         self.count("reinit_tls_handshakes_failed_total");
     }
 
+    /// A connection was closed at once, for its address had its share.
+    pub(crate) fn connection_refused(&self) {
+        self.count("reinit_http_connections_refused_total");
+    }
+
     fn count(&self, name: &'static str) {
         with_local_recorder(self.recorder.as_ref(), || counter!(name).increment(1));
     }
@@ -145,6 +150,7 @@ fn describe() {
         "reinit_audit_lines_total",
         "reinit_audit_lost_total",
         "reinit_audit_left_out_total",
+        "reinit_http_connections_refused_total",
         "reinit_http_panics_total",
         "reinit_tls_handshakes_failed_total",
     ] {
@@ -170,6 +176,10 @@ fn describe() {
         "TLS handshakes that failed or took too long."
     );
     metrics::describe_counter!("reinit_http_connections_total", "Connections accepted.");
+    metrics::describe_counter!(
+        "reinit_http_connections_refused_total",
+        "Connections closed at once, for their address had its share."
+    );
 }
 
 impl fmt::Debug for Metering {

@@ -2,7 +2,7 @@
 //!
 //! What must always hold
 //! 1. A connection costs a stranger as much as it costs us: heads, bodies and unread answers have
-//!    deadlines, and there are only so many connections.
+//!    deadlines, and there are only so many connections, of one address and of all.
 //! 2. A failed accept (no descriptors left) ends nothing; it is tried again.
 //! 3. Once told to stop, no connection is accepted, idle ones end at once, requests under way are
 //!    answered as long as the deadline allows; then their connections are ended.
@@ -11,7 +11,12 @@
 //! against chunks, two lengths, odd line ends) is hyper's: what it finds ambiguous it refuses.
 //! Left to others: what a request is answered (`front`).
 
-use std::{future::Future, io, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    io,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use axum::Router;
 use hyper::{
@@ -32,6 +37,7 @@ use tokio::{
 };
 
 use crate::{
+    addresses::{Addresses, Seat},
     deadline_io::DeadlineIo,
     front::{Door, Front, Peer},
     limits::{self, Limits},
@@ -57,21 +63,28 @@ pub async fn serve(
 ) {
     let (stage, staged) = watch::channel(Stage::Serving);
     let public = Acceptor::new(front, Door::Public, front.limits().connections, &staged);
+    let addresses = Addresses::new(front.limits().connections_per_address);
     let operator = Acceptor::new(front, Door::Control, CONTROL_CONNECTIONS, &staged);
     let accepting = async {
         tokio::join!(
             public.accept(async || {
-                let (stream, address) = tcp.accept().await?;
-                // An answer is one write; waiting to fill a packet would only delay it.
-                stream.set_nodelay(true)?;
-                Ok((stream, Peer(address.to_string().into())))
+                loop {
+                    let (stream, address) = tcp.accept().await?;
+                    let Some(seat) = addresses.admit(address.ip(), Instant::now()) else {
+                        front.metering().connection_refused();
+                        continue;
+                    };
+                    // An answer is one write; waiting to fill a packet would only delay it.
+                    stream.set_nodelay(true)?;
+                    return Ok((stream, Peer(address.to_string().into()), Some(seat)));
+                }
             }),
             async {
                 if let Some(control) = &control {
                     let next = async || {
                         let (stream, _) = control.accept().await?;
                         let peer = user_of(&stream);
-                        Ok((stream, peer))
+                        Ok((stream, peer, None))
                     };
                     operator.accept(next).await;
                 }
@@ -102,6 +115,9 @@ fn user_of(stream: &UnixStream) -> Peer {
     });
     Peer(words.unwrap_or_else(|| "control socket".into()).into())
 }
+
+/// A connection, who is at its other end, and its place in the share of that address, if it has one.
+type Accepted<S> = (S, Peer, Option<Seat>);
 
 /// How far the end is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -156,7 +172,7 @@ impl Acceptor {
     }
 
     /// Never ends by itself. At the bound, connections wait in the listen queue.
-    async fn accept<S>(&self, next: impl AsyncFn() -> io::Result<(S, Peer)>)
+    async fn accept<S>(&self, next: impl AsyncFn() -> io::Result<Accepted<S>>)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -164,7 +180,7 @@ impl Acceptor {
             let permit = Arc::clone(&self.free).acquire_owned().await;
             let permit = permit.expect("the semaphore is never closed");
             match next().await {
-                Ok((stream, peer)) => self.spawn(stream, peer, permit),
+                Ok(accepted) => self.spawn(accepted, permit),
                 Err(error) => {
                     tracing::warn!(%error, "a connection could not be accepted");
                     sleep(ACCEPT_AGAIN).await;
@@ -173,7 +189,7 @@ impl Acceptor {
         }
     }
 
-    fn spawn<S>(&self, stream: S, peer: Peer, permit: OwnedSemaphorePermit)
+    fn spawn<S>(&self, (stream, peer, seat): Accepted<S>, permit: OwnedSemaphorePermit)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -184,7 +200,7 @@ impl Acceptor {
             router: self.router.clone(),
             peer,
             stage: self.stage.clone(),
-            _held: (permit, self.front.metering().hold(metering::CONNECTIONS_OPEN)),
+            _held: (permit, seat, self.front.metering().hold(metering::CONNECTIONS_OPEN)),
         };
         match self.tls.clone() {
             None => drop(tokio::spawn(connection.serve(io))),
@@ -209,7 +225,7 @@ struct Connection {
     peer: Peer,
     stage: watch::Receiver<Stage>,
     /// Let go of at its end.
-    _held: (OwnedSemaphorePermit, metering::Held),
+    _held: (OwnedSemaphorePermit, Option<Seat>, metering::Held),
 }
 
 impl Connection {

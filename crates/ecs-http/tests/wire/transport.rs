@@ -10,7 +10,7 @@ use cloud::Settings;
 use ecs_http::Limits;
 
 use crate::{
-    harness::{Answer, Service},
+    harness::{Answer, Service, wait},
     signing::{acs3, signed},
 };
 
@@ -24,6 +24,7 @@ fn hasty() -> Service {
         body_within: within,
         write_within: within,
         drain_within: Duration::from_secs(1),
+        connections_per_address: 1_000,
         ..Limits::default()
     };
     Service::with(limits, Settings::default())
@@ -290,6 +291,27 @@ fn at_the_bound_connections_wait_and_none_is_lost() {
     let service = Service::with(limits, Settings::default());
     let _held: Vec<_> = (0..4).map(|_| service.connect()).collect();
     assert_eq!(service.get("/healthz").status, 200);
+}
+
+#[test]
+fn an_address_has_a_share_of_the_connections_and_more_are_closed_at_once() {
+    let limits = Limits { connections_per_address: 3, ..Limits::default() };
+    let service = Service::with(limits, Settings::default());
+    let answered = |stream: &mut std::net::TcpStream| {
+        let sent = stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n");
+        sent.is_ok() && Answer::read(stream).status == 200
+    };
+    let mut held: Vec<_> = (0..3).map(|_| service.connect()).collect();
+    assert!(held.iter_mut().all(answered));
+    for _ in 0..2 {
+        assert_eq!(service.connect().read(&mut [0; 8]).unwrap_or(0), 0);
+    }
+    // The operator's own door has no such bound.
+    let page = service.operator_page("/metrics").body;
+    assert!(page.contains("reinit_http_connections_refused_total 2\n"), "{page}");
+    assert!(held.iter_mut().all(answered), "those inside are unharmed");
+    drop(held.pop());
+    wait(|| answered(&mut service.connect()));
 }
 
 /// Many clients at once, right and wrong calls mixed.
