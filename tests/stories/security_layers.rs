@@ -82,6 +82,28 @@ fn active_brings_the_agent_and_deactive_the_plain_image() {
 }
 
 #[test]
+fn the_command_line_leads_to_the_layer_and_leaves_data_disks_as_ever() {
+    let made = installed();
+    made.harden();
+    let machine = made.site.machine(&made.image, &["1G"]);
+    made.site.start(&machine.instance);
+    made.site.ruin(&machine.system);
+    made.site.io(&machine.data[0], &["write -P 0x21 0 1M", "flush"]);
+    let line = ["reset", "--instance", &machine.instance, "--cycle", "--verify"];
+    made.site.run(&[&line[..], &["--security-enhancement", "active"]].concat());
+    assert_eq!(made.site.show(&machine.system)["SecurityEnhancementStrategy"], "Active");
+    made.site.io(&machine.system, &[AGENT_IS_THERE]);
+    made.site.io(&machine.data[0], &["read -P 0 0 1M"]);
+    let of_data = ["reset", &machine.data[0], "--cycle", "--security-enhancement", "Active"];
+    let refused = made.site.offline(&[&of_data[..], &["--json"]].concat()).fails();
+    assert_eq!(refused.json()["Code"], "InvalidParameter", "{refused}");
+    let of_system = ["reset", &machine.system, "--cycle", "--security-enhancement", "Deactive"];
+    made.site.run(&of_system);
+    assert_eq!(made.site.show(&machine.system)["SecurityEnhancementStrategy"], "Deactive");
+    assert!(made.site.holds(&machine.system, &made.plain, "raw"));
+}
+
+#[test]
 fn active_without_a_layer_is_refused_and_changes_nothing() {
     let made = installed();
     let before = made.site.show(&made.system);

@@ -160,7 +160,8 @@ reinit disk create --snapshot SNAPSHOT       another disk holds it\nUntil then a
 as DiskCreatingSnapshot.\n\n\
 Examples:\n  reinit reset d-23jbf2v5m0123456789a\n  reinit reset d-23jbf2v5m0123456789a --keep\n  \
 reinit reset --instance i-23jbf2v5m0123456789a --cycle --verify\n  \
-reinit reset --tag bench=run1 --dry-run";
+reinit reset --tag bench=run1 --dry-run\n  \
+reinit reset --instance i-23jbf2v5m0123456789a --security-enhancement Active";
 
 const SCRUB_HELP: &str = "The daemon does it in the background when one runs; else this command does it itself. What is damaged is named, \
 never repaired, and no longer served; exit 1. A run that was stopped (Ctrl-C) or killed is gone on with by the next.\n\n\
@@ -702,6 +703,9 @@ pub(crate) struct ResetArgs {
     /// Take a snapshot of each disk first: the way back
     #[arg(long)]
     pub(crate) keep: bool,
+    /// What a system disk is put to; of several disks, data disks are reset as ever
+    #[arg(long, value_name = "STRATEGY", value_enum, ignore_case = true)]
+    pub(crate) security_enhancement: Option<SecurityEnhancement>,
     /// Say what would be dropped and what stands in the way; change nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
@@ -710,6 +714,16 @@ pub(crate) struct ResetArgs {
     pub(crate) verify: bool,
     #[command(flatten)]
     pub(crate) owner: AccountArg,
+}
+
+/// `SecurityEnhancementStrategy`.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+#[value(rename_all = "PascalCase")]
+pub(crate) enum SecurityEnhancement {
+    /// The security layer of its image, which `image harden` made
+    Active,
+    /// The plain image, as without this
+    Deactive,
 }
 
 /// A certificate for anything else would be made, and never fit.

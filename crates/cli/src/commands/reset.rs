@@ -12,7 +12,7 @@ use std::{
 use serde_json::{Value, json};
 
 use crate::{
-    args::{Common, OneInstance, ResetArgs},
+    args::{Common, OneInstance, ResetArgs, SecurityEnhancement},
     commands::{disk, instance},
     control::{Control, Parameters, text},
     failure::Failure,
@@ -92,7 +92,9 @@ fn check_names(control: &Control, args: &ResetArgs, disks: &[String]) -> Result<
 }
 
 fn asked(args: &ResetArgs, disks: &[String]) -> Parameters {
+    let strategy = args.security_enhancement.map(SecurityEnhancement::name);
     let all = args.owner.parameters().with("Keep", args.keep);
+    let all = all.with_some("SecurityEnhancementStrategy", strategy.as_ref());
     (1..).zip(disks).fold(all, |asked, (number, disk)| asked.with(format!("DiskId.{number}"), disk))
 }
 
@@ -220,4 +222,13 @@ fn verify(
         }
     }
     Ok(())
+}
+
+impl SecurityEnhancement {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Active => "Active",
+            Self::Deactive => "Deactive",
+        }
+    }
 }

@@ -3,12 +3,17 @@
 //! What must always hold: a batch is answered disk by disk, in the order asked; what became of one says
 //! nothing of the others.
 
-use cloud::{CloudError, InstanceStatus, LastReset, ReInitDisk, ResetDone};
+use cloud::{
+    CloudError, DescribeDisks, DiskRole, InstanceStatus, LastReset, Paging, ReInitDisk, ResetDone,
+};
 use reinit::{Verification, VerifyDepth};
 
 use super::contract::{flag, needed, text, whole};
 use super::{Action, Call, Fields, disk, origin_name, reset::request_for, root, seconds};
 use crate::{refusal::Refusal, status, tree::Tree};
+
+/// As many as one question may name.
+const DISKS_ASKED_ABOUT: usize = 100;
 
 pub(super) const ACTIONS: &[Action] = &[
     Action::for_operator("ShowDisk", show).takes(&[&[needed("DiskId")]]),
@@ -93,7 +98,30 @@ fn requests(call: &Call<'_>) -> Result<Vec<ReInitDisk>, Refusal> {
     if disks.is_empty() {
         return Err(Refusal::missing("DiskId.1"));
     }
-    disks.into_iter().map(|disk| request_for(call, disk)).collect()
+    let requests = disks.into_iter().map(|disk| request_for(call, disk));
+    let mut requests: Vec<_> = requests.collect::<Result<_, _>>()?;
+    if requests.len() > 1 && requests[0].security_enhancement.is_some() {
+        only_of_system_disks(call, &mut requests)?;
+    }
+    Ok(requests)
+}
+
+/// Of several disks, the strategy means the system disks.
+fn only_of_system_disks(call: &Call<'_>, requests: &mut [ReInitDisk]) -> Result<(), Refusal> {
+    for some in requests.chunks_mut(DISKS_ASKED_ABOUT) {
+        let ids = some.iter().map(|request| request.disk.clone()).collect();
+        let asked = DescribeDisks {
+            ids: Some(ids),
+            role: Some(DiskRole::Data),
+            paging: Paging::All,
+            ..DescribeDisks::default()
+        };
+        let data = call.ask(|cloud, caller| cloud.describe_disks(caller, &asked))?.items;
+        let is_data = |disk: &str| data.iter().any(|one| one.id == disk);
+        let others = some.iter_mut().filter(|request| is_data(&request.disk));
+        others.for_each(|request| request.security_enhancement = None);
+    }
+    Ok(())
 }
 
 fn done(done: &ResetDone) -> Tree {
