@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use block_device::PlaneActivity;
-use block_store::{HistogramView, SpaceTotals, StoreCounters, StoreSpace};
+use block_device::{DiskId, PlaneActivity};
+use block_store::{Epoch, HistogramView, SpaceTotals, StoreCounters, StoreSpace};
 
 use crate::{Cloud, CloudError, DiskStatus, InstanceStatus};
 
@@ -28,6 +28,8 @@ pub struct StoreUsage {
     pub reset_closing: HistogramView,
     /// What the exports do.
     pub activity: PlaneActivity,
+    /// How often each exported disk was reset since it was made.
+    pub resets: Vec<(DiskId, u64)>,
 }
 
 impl Cloud {
@@ -50,8 +52,21 @@ impl Cloud {
             totals,
             counters,
             reset_closing,
+            resets: self.resets_of(&activity),
             activity,
         })
+    }
+}
+
+impl Cloud {
+    /// The epoch counts them; a disk that is gone by now is left out.
+    fn resets_of(&self, activity: &PlaneActivity) -> Vec<(DiskId, u64)> {
+        let disks = activity.exports.iter().map(|(disk, _)| disk);
+        let resets = disks.filter_map(|disk| {
+            let epoch = self.inner.store.disk(disk).ok()?.epoch;
+            Some((disk.clone(), epoch.get().saturating_sub(Epoch::FIRST.get())))
+        });
+        resets.collect()
     }
 }
 

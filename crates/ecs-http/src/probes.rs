@@ -122,7 +122,7 @@ const OF_EXPORTS: [Told; 11] = [
 ];
 
 /// The sums for everybody; who is the operator also sees each export that is open, and only as long
-/// as it is. Those start anew with each opening, the sums never go back.
+/// as it is. Those start anew with each opening, but for resets; the sums never go back.
 fn exports(page: &mut Page, door: Door, usage: &StoreUsage) {
     let activity = &usage.activity;
     let open = u64::try_from(activity.exports.len()).unwrap_or(u64::MAX);
@@ -139,6 +139,13 @@ fn exports(page: &mut Page, door: Door, usage: &StoreUsage) {
         page.family(&name, *kind, help);
         for (disk, counters) in &activity.exports {
             page.sample(&name, Some(("disk", disk.as_str())), value(counters));
+        }
+    }
+    if door == Door::Control {
+        let name = "reinit_export_resets_total";
+        page.family(name, Kind::Counter, "Resets of the disk since it was made.");
+        for (disk, resets) in &usage.resets {
+            page.sample(name, Some(("disk", disk.as_str())), *resets);
         }
     }
 }

@@ -87,6 +87,11 @@ impl Interval<'_> {
         grown.saturating_mul(1000) / self.millis
     }
 
+    /// The same of what was counted before the first look: nothing is known of one that was not there.
+    fn rate_if_there(&self, sample: &str) -> u64 {
+        if self.before.samples.contains_key(sample) { self.rate(sample) } else { 0 }
+    }
+
     fn report(&self) -> Report {
         let exports = self.exports();
         let resets = "reinit_reset_phase_seconds_count{phase=\"ledger\"}";
@@ -145,8 +150,18 @@ impl Interval<'_> {
     }
 }
 
-const COLUMNS: [&str; 8] =
-    ["Disk", "Connections", "Under way", "Reads/s", "Read/s", "Writes/s", "Written/s", "Flushes/s"];
+const COLUMNS: [&str; 10] = [
+    "Disk",
+    "Connections",
+    "Under way",
+    "Reads/s",
+    "Read/s",
+    "Writes/s",
+    "Written/s",
+    "Flushes/s",
+    "Resets",
+    "Resets/s",
+];
 
 /// An open disk over an interval.
 #[derive(Debug)]
@@ -159,6 +174,8 @@ struct Export {
     writes: u64,
     written_bytes: u64,
     flushes: u64,
+    resets: u64,
+    resets_a_second: u64,
 }
 
 impl Export {
@@ -177,6 +194,8 @@ impl Export {
             writes: rate("writes_total"),
             written_bytes: rate("written_bytes_total"),
             flushes: rate("flushes_total"),
+            resets: now("resets_total"),
+            resets_a_second: interval.rate_if_there(&sample("resets_total")),
         }
     }
 
@@ -194,6 +213,8 @@ impl Export {
             "WritesPerSecond": self.writes,
             "WrittenBytesPerSecond": self.written_bytes,
             "FlushesPerSecond": self.flushes,
+            "Resets": self.resets,
+            "ResetsPerSecond": self.resets_a_second,
         })
     }
 
@@ -207,6 +228,8 @@ impl Export {
             self.writes.to_string(),
             Size::new(self.written_bytes).to_string(),
             self.flushes.to_string(),
+            self.resets.to_string(),
+            self.resets_a_second.to_string(),
         ]
     }
 }
@@ -239,5 +262,24 @@ mod tests {
         // Closed and opened again in between: counted anew.
         let anew = look(begun + Duration::from_secs(4), &format!("{disk} 10\n{open}"));
         assert_eq!(anew.since(&now).rate(disk), 5);
+    }
+
+    #[test]
+    fn resets_of_a_disk_are_counted_from_its_first_day_and_told_by_the_second() {
+        let begun = Instant::now();
+        let page = |resets: u64| {
+            let open = "reinit_export_connections_open{disk=\"d-1\"} 0";
+            format!("{open}\nreinit_export_resets_total{{disk=\"d-1\"}} {resets}")
+        };
+        let before = look(begun, "");
+        let opened = look(begun + Duration::from_secs(2), &page(70));
+        let later = look(begun + Duration::from_secs(4), &page(90));
+        let told = |now: &Look, before: &Look| {
+            let document = now.since(before).report().document;
+            let export = &document["Exports"][0];
+            (export["Resets"].as_u64(), export["ResetsPerSecond"].as_u64())
+        };
+        assert_eq!(told(&opened, &before), (Some(70), Some(0)), "it was closed at the first look");
+        assert_eq!(told(&later, &opened), (Some(90), Some(10)));
     }
 }
