@@ -61,7 +61,7 @@ impl Cloud {
             return world.account(name).map(|account| view(&world, account));
         }
         let account = self.new_account(&world, name);
-        let claim = self.claim(&mut world, vec![Hold::Quiet(ACCOUNTS.into())]);
+        let claim = self.claim(caller, &mut world, vec![Hold::Quiet(ACCOUNTS.into())])?;
         drop(world);
         let mut batch = Batch::new();
         batch.put(&account)?;
@@ -83,7 +83,7 @@ impl Cloud {
         caller.must_be_operator("account set")?;
         let mut world = self.world_when(|world| world.is_quiet(&[ACCOUNTS]));
         let mut account = world.account(name)?.clone();
-        let claim = self.claim(&mut world, vec![Hold::Quiet(ACCOUNTS.into())]);
+        let claim = self.claim(caller, &mut world, vec![Hold::Quiet(ACCOUNTS.into())])?;
         drop(world);
         account.in_arrears = set.in_arrears.unwrap_or(account.in_arrears);
         account.quota_bytes = set.quota_bytes.unwrap_or(account.quota_bytes);

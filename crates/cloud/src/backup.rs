@@ -14,6 +14,7 @@ impl Cloud {
     /// Renews the export of the catalog, and tells the layers that belong to it.
     pub fn begin_backup(&self, caller: &Caller) -> Result<LayerFamily, CloudError> {
         caller.must_be_operator("backup")?;
+        caller.goes_on()?;
         self.inner.catalog.save_export()?;
         let layers: Vec<LayerId> = self.world().layers().collect();
         Ok(self.inner.store.family(layers))

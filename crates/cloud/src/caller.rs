@@ -1,7 +1,8 @@
 //! Who asks, and what its role covers.
 //!
 //! What must always hold: a `Read` key describes and nothing else; a `Reset` key describes, resets,
-//! starts and stops; only the operator acts on accounts, keys and locks.
+//! starts and stops; only the operator acts on accounts, keys and locks. For a caller that only checks
+//! nothing is done: it gets as far as the end of the checks, and no claim.
 //! Left to others: finding out who asks (signatures, the control socket: `ecs-http`).
 
 pub use catalog::record::Role;
@@ -17,6 +18,8 @@ pub struct Caller {
     pub role: Role,
     /// How it came.
     pub via: Via,
+    /// Whether it only asks if it could: where the checks end, it is refused with `DryRunPassed`.
+    pub only_checks: bool,
 }
 
 /// How a caller came.
@@ -42,12 +45,17 @@ pub(crate) enum Right {
 impl Caller {
     /// The operator, acting for an account.
     pub fn operator(account: impl Into<String>) -> Self {
-        Self { account: account.into(), role: Role::Full, via: Via::Operator }
+        Self { account: account.into(), role: Role::Full, via: Via::Operator, only_checks: false }
     }
 
     /// An access key of an account.
     pub fn key(account: impl Into<String>, role: Role) -> Self {
-        Self { account: account.into(), role, via: Via::Key }
+        Self { account: account.into(), role, via: Via::Key, only_checks: false }
+    }
+
+    /// The same caller, only asking if it could.
+    pub fn checking(&self) -> Self {
+        Self { only_checks: true, ..self.clone() }
     }
 
     /// Whether it came through the control socket.
@@ -62,6 +70,11 @@ impl Caller {
             Role::Read => right == Right::Describe,
         };
         if covered { Ok(()) } else { Err(CloudError::Forbidden { action, role: self.role }) }
+    }
+
+    /// The checks are over and something is about to be done.
+    pub(crate) fn goes_on(&self) -> Result<(), CloudError> {
+        if self.only_checks { Err(CloudError::DryRunPassed) } else { Ok(()) }
     }
 
     pub(crate) fn must_be_operator(&self, action: &'static str) -> Result<(), CloudError> {

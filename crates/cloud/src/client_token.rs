@@ -160,9 +160,15 @@ impl Cloud {
         let id = id_of(&token);
         let mut world = self.world_when(|world| !world.claims.tokens.contains(&id));
         if let Some(known) = self.remembered(&world, &id) {
-            return answered(known, &token).map(Found::Answered);
+            let answer = answered(known, &token)?;
+            caller.goes_on()?;
+            return Ok(Found::Answered(answer));
         }
-        let claim = self.claim(&mut world, vec![Hold::Token(id)]);
+        if caller.only_checks {
+            // The token is left to the call that does it.
+            return Ok(Found::First(Box::new(none)));
+        }
+        let claim = self.claim(caller, &mut world, vec![Hold::Token(id)])?;
         drop(world);
         let first = Some(First { token, claim });
         Ok(Found::First(Box::new(TokenSlot { first, ..none })))

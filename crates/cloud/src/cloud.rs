@@ -130,7 +130,20 @@ impl Cloud {
         world
     }
 
-    pub(crate) fn claim(&self, world: &mut World, holds: Vec<Hold>) -> Claim {
+    /// Where the checks of every action end: nothing is changed without a claim, and a caller that
+    /// only checks gets none.
+    pub(crate) fn claim(
+        &self,
+        caller: &Caller,
+        world: &mut World,
+        holds: Vec<Hold>,
+    ) -> Result<Claim, CloudError> {
+        caller.goes_on()?;
+        Ok(self.claim_unasked(world, holds))
+    }
+
+    /// For what goes on by itself.
+    pub(crate) fn claim_unasked(&self, world: &mut World, holds: Vec<Hold>) -> Claim {
         Claim::take(self, world, holds)
     }
 

@@ -126,7 +126,7 @@ impl Cloud {
             disabled: false,
             created: self.now_seconds(),
         };
-        self.store_key(&key.clone(), account, |world| {
+        self.store_key(caller, &key.clone(), account, |world| {
             world.keys.insert(key.access_key_id.clone(), key);
         })?;
         Ok(KeyCreated { access_key_id, secret, account: account.into() })
@@ -135,6 +135,7 @@ impl Cloud {
     /// Of either kind, with its account if that is new.
     pub(crate) fn store_key<R: Record>(
         &self,
+        caller: &Caller,
         key: &R,
         account: &str,
         publish: impl FnOnce(&mut World),
@@ -142,7 +143,7 @@ impl Cloud {
         let mut world = self.world_when(|world| world.is_quiet(&[ACCOUNTS]));
         let missing = !world.accounts.contains_key(account);
         let account: Option<Account> = missing.then(|| self.new_account(&world, account));
-        let claim = self.claim(&mut world, vec![Hold::Quiet(ACCOUNTS.into())]);
+        let claim = self.claim(caller, &mut world, vec![Hold::Quiet(ACCOUNTS.into())])?;
         drop(world);
         let mut batch = Batch::new();
         batch.put(key)?;
@@ -171,22 +172,23 @@ impl Cloud {
         caller.must_be_operator("key disable")?;
         if self.world().sessions.contains_key(access_key_id) {
             let disabled = |session| Some(Session { disabled: true, ..session });
-            return self.change_session(access_key_id, disabled);
+            return self.change_session(caller, access_key_id, disabled);
         }
-        self.change_key(access_key_id, |key| Some(Key { disabled: true, ..key }))
+        self.change_key(caller, access_key_id, |key| Some(Key { disabled: true, ..key }))
     }
 
     /// Removes a key.
     pub fn delete_key(&self, caller: &Caller, access_key_id: &str) -> Result<(), CloudError> {
         caller.must_be_operator("key rm")?;
         if self.world().sessions.contains_key(access_key_id) {
-            return self.change_session(access_key_id, |_| None);
+            return self.change_session(caller, access_key_id, |_| None);
         }
-        self.change_key(access_key_id, |_| None)
+        self.change_key(caller, access_key_id, |_| None)
     }
 
     fn change_key(
         &self,
+        caller: &Caller,
         access_key_id: &str,
         change: impl FnOnce(Key) -> Option<Key>,
     ) -> Result<(), CloudError> {
@@ -194,7 +196,7 @@ impl Cloud {
         let Some(key) = world.keys.get(access_key_id).cloned() else {
             return Err(CloudError::not_found(Resource::Key, access_key_id));
         };
-        let claim = self.claim(&mut world, vec![Hold::Quiet(access_key_id.into())]);
+        let claim = self.claim(caller, &mut world, vec![Hold::Quiet(access_key_id.into())])?;
         drop(world);
         let changed = change(key);
         let mut batch = Batch::new();

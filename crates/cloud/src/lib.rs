@@ -7,6 +7,8 @@
 //! 3. Nothing stays in a state between two: those live in memory only, in guards that release them.
 //! 4. What was answered is durable: the catalog commit decides create, delete, attach, snapshot and
 //!    import, the ledger alone a reset and a resize.
+//! 5. For a caller that only checks ([`Caller::checking`]) every rule is asked and nothing is done: it is
+//!    refused by the first rule that is against it, or at the end with `DryRunPassed`.
 //!
 //! Left to others: bytes (`block-store`), going back (`reinit`), records (`catalog`), signatures, codes
 //! and texts of the protocol (`ecs-http`), connections (the data planes).
@@ -20,7 +22,7 @@
 //! | disks | `create_disk`, `attach_disk`, `detach_disk`, `delete_disk`, `resize_disk`, `replace_system_disk`, `modify_disk`, `describe_disks`, `show_disk` |
 //! | snapshots | `create_snapshot`, `describe_snapshots`, `delete_snapshot`, `create_snapshot_group`, `describe_snapshot_groups`, `delete_snapshot_group` |
 //! | images | `import_image`, `import_object`, `export_image`, `create_image`, `copy_image`, `describe_images`, `delete_image`, `share_image`, `image_shares`, `open_image`, `harden_image`, `soften_image` |
-//! | instances | `create_instance`, `run_instances`, `start_instance`, `stop_instance`, `reboot_instance`, `change_power`, `delete_instance`, `modify_instance`, `describe_instances`, `instance_seed`, `user_data` |
+//! | instances | `create_instance`, `run_instances`, `start_instance`, `stop_instance`, `reboot_instance`, `change_power`, `delete_instance`, `delete_instances`, `modify_instance`, `describe_instances`, `instance_seed`, `user_data` |
 //! | tags | `tag_resources`, `untag_resources`, `list_tags` |
 //! | tasks | `describe_tasks`, `describe_task`, `cancel_task` |
 //! | keys, accounts | `access_key` (for the signature), `create_key`, `create_session`, `keys`, `disable_key`, `delete_key`, `accounts`, `account`, `set_account` |
@@ -89,8 +91,9 @@ pub use image::{
     ImportStarted, OpenImage, SecurityLayerView, ShareImage,
 };
 pub use instance::{
-    ChangePower, CreateInstance, DataDisk, DescribeInstances, InstanceCreated, InstanceStatus,
-    InstanceView, ModifyInstance, PowerChange, PowerChanged, RunInstances, SystemDisk,
+    ChangePower, CreateInstance, DataDisk, DeleteInstances, DescribeInstances, InstanceCreated,
+    InstanceStatus, InstanceView, ModifyInstance, PowerChange, PowerChanged, RunInstances,
+    SystemDisk,
 };
 pub use key::{AccessKey, KeyCreated, KeyState, KeyView};
 pub use paging::{Page, Paging};

@@ -206,7 +206,7 @@ fn resume_snapshots(cloud: &Cloud) {
     let claimed: Vec<_> = interrupted
         .into_iter()
         .map(|(id, disk, layer)| {
-            (id, layer, cloud.claim(&mut world, vec![Hold::Snapshotting(disk)]))
+            (id, layer, cloud.claim_unasked(&mut world, vec![Hold::Snapshotting(disk)]))
         })
         .collect();
     drop(world);

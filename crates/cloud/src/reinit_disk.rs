@@ -168,7 +168,7 @@ impl Cloud {
             true => Some(self.ready_keep(&mut world, caller, &disk.id, request_id)?),
             false => None,
         };
-        let claim = self.claim_reset(&mut world, &disk, &found);
+        let claim = self.claim_reset(caller, &mut world, &disk, &found)?;
         drop(world);
         let order = self.order(&disk.id, &found, request_id)?;
         let kept = keeping.map(|ready| self.seal_snapshot(ready, &mut TokenSlot::none()));
@@ -244,10 +244,16 @@ impl Cloud {
     }
 
     /// The disk is `ReIniting`, and what it goes to cannot go away.
-    pub(crate) fn claim_reset(&self, world: &mut World, disk: &Disk, found: &Found) -> Claim {
+    pub(crate) fn claim_reset(
+        &self,
+        caller: &Caller,
+        world: &mut World,
+        disk: &Disk,
+        found: &Found,
+    ) -> Result<Claim, CloudError> {
         let mut holds = vec![Hold::Disk(disk.id.clone(), DiskStatus::ReIniting)];
         holds.extend(found.holds());
-        self.claim(world, holds)
+        self.claim(caller, world, holds)
     }
 
     pub(crate) fn order(

@@ -24,8 +24,6 @@ pub struct ResetDisk {
     pub disk: String,
     /// One of its snapshots.
     pub snapshot: String,
-    /// Check only.
-    pub dry_run: bool,
 }
 
 impl Cloud {
@@ -64,11 +62,8 @@ impl Cloud {
             world.is_quiet_behind(&request.disk) && world.is_quiet(&[&request.snapshot])
         });
         let (disk, instance, found) = self.check_reset(&world, caller, request)?;
-        if request.dry_run {
-            return Err(CloudError::DryRunPassed);
-        }
         let (disk, instance) = (disk.clone(), instance.id.clone());
-        let claim = self.claim_reset(&mut world, &disk, &found);
+        let claim = self.claim_reset(caller, &mut world, &disk, &found)?;
         drop(world);
         let order = self.order(&disk.id, &found, request_id)?;
         let (pending, auto_start, root, kept) = (None, false, found.root, None);

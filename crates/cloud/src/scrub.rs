@@ -88,6 +88,7 @@ impl Cloud {
         rate: Option<ByteLength>,
     ) -> Result<ScrubView, CloudError> {
         caller.must_be_operator("scrub")?;
+        caller.goes_on()?;
         let mut options = Scrub::default();
         if let Some(rate) = rate {
             options.rate = Some(rate).filter(|rate| rate.get() > 0);
@@ -123,6 +124,7 @@ impl Cloud {
     /// Stops the scrub, if one runs; answers once it ended.
     pub fn cancel_scrub(&self, caller: &Caller) -> Result<ScrubView, CloudError> {
         caller.must_be_operator("scrub --cancel")?;
+        caller.goes_on()?;
         self.inner.scrub.stop();
         self.scrub(caller)
     }

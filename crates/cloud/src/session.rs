@@ -66,8 +66,9 @@ impl Cloud {
             disabled: false,
             created: self.now_seconds(),
         };
-        self.forget_ended()?;
-        self.store_key(&session.clone(), account, |world| {
+        caller.goes_on()?;
+        self.forget_ended(caller)?;
+        self.store_key(caller, &session.clone(), account, |world| {
             world.sessions.insert(session.access_key_id.clone(), session);
         })?;
         let (account, expires) = (account.into(), whole_seconds(expires));
@@ -104,6 +105,7 @@ impl Cloud {
 
     pub(crate) fn change_session(
         &self,
+        caller: &Caller,
         access_key_id: &str,
         change: impl FnOnce(Session) -> Option<Session>,
     ) -> Result<(), CloudError> {
@@ -111,7 +113,7 @@ impl Cloud {
         let Some(session) = world.sessions.get(access_key_id).cloned() else {
             return Err(CloudError::not_found(Resource::Key, access_key_id));
         };
-        let claim = self.claim(&mut world, vec![Hold::Quiet(access_key_id.into())]);
+        let claim = self.claim(caller, &mut world, vec![Hold::Quiet(access_key_id.into())])?;
         drop(world);
         let changed = change(session);
         let mut batch = Batch::new();
@@ -128,7 +130,7 @@ impl Cloud {
     }
 
     /// Removes those that ended long ago: nobody else would.
-    fn forget_ended(&self) -> Result<(), CloudError> {
+    fn forget_ended(&self, caller: &Caller) -> Result<(), CloudError> {
         let before = self.now_seconds() - KNOWN_AFTERWARDS;
         let ended: Vec<String> = {
             let world = self.world();
@@ -136,7 +138,7 @@ impl Cloud {
             ended.map(|session| session.access_key_id.clone()).collect()
         };
         for id in ended {
-            match self.change_session(&id, |_| None) {
+            match self.change_session(caller, &id, |_| None) {
                 // Somebody else was first.
                 Ok(()) | Err(CloudError::NotFound { .. }) => {}
                 Err(error) => return Err(error),

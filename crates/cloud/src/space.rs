@@ -40,6 +40,7 @@ impl Cloud {
     ) -> Result<Reclaimed, CloudError> {
         caller.may(Right::Change, "disk reclaim")?;
         self.world().disk(&caller.account, id)?;
+        caller.goes_on()?;
         let pace = ReclaimPace { bytes_per_second, ..ReclaimPace::default() };
         Ok(self.inner.store.reclaim(&disk_name(id)?, pace, progress)?)
     }

@@ -164,7 +164,7 @@ impl Cloud {
             changed.push((*id, change(tags)?));
         }
         let holds = names.iter().map(|id| Hold::Quiet((*id).into())).collect();
-        let claim = self.claim(&mut world, holds);
+        let claim = self.claim(caller, &mut world, holds)?;
         let mut batch = Batch::new();
         for (id, tags) in &changed {
             world.put_tagged(kind, id, tags.clone(), &mut batch)?;

@@ -102,6 +102,7 @@ impl Cloud {
         if !task.cancellable {
             return Err(CloudError::TaskNotCancellable { task: id.into() });
         }
+        caller.goes_on()?;
         world.cancelled.insert(id.into());
         Ok(())
     }

@@ -25,7 +25,7 @@ impl Cloud {
         let disk = world.disk(&caller.account, id)?;
         let plain = source::initial(&world, self.snapshot_cutoff(), disk)?;
         let found = security_layer::under(&world, disk, base).unwrap_or(plain);
-        let claim = self.claim(&mut world, found.holds().collect());
+        let claim = self.claim(caller, &mut world, found.holds().collect())?;
         drop(world);
         let verified = self.inner.engine.verify(&disk_name(id)?, &found.source, depth, progress);
         drop(claim);

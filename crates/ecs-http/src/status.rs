@@ -67,9 +67,8 @@ fn code_and_status(error: &CloudError, action: &str) -> (&'static str, u16) {
         },
         CloudError::KeptButNotReset { reason, .. } => code_and_status(reason, action),
         CloudError::DryRunPassed => match action {
-            "ResetDisks" | "StartInstances" | "StopInstances" | "RebootInstances" => {
-                ("DRYRUN.SUCCESS", 400)
-            }
+            "ResetDisks" | "StartInstances" | "StopInstances" | "RebootInstances"
+            | "DeleteInstances" => ("DRYRUN.SUCCESS", 400),
             _ => ("DryRunOperation", 400),
         },
         CloudError::TokenMismatch { .. } => ("IdempotentParameterMismatch", 403),

@@ -35,7 +35,7 @@ impl Cloud {
             },
         ];
         let exported = is_running(&world, &instance.id);
-        let claim = self.claim(&mut world, holds);
+        let claim = self.claim(caller, &mut world, holds)?;
         drop(world);
 
         attached.delete_with_instance = attachment.delete_with_instance;

@@ -46,7 +46,7 @@ impl Cloud {
             holds.push(Hold::Arriving { disk: id.clone(), instance, device });
         }
         let exported = request.instance.as_deref().is_some_and(|id| is_running(&world, id));
-        let claim = self.claim(&mut world, holds);
+        let claim = self.claim(caller, &mut world, holds)?;
         drop(world);
 
         let staged = self.stage([&plan])?;

@@ -17,7 +17,7 @@ impl Cloud {
         caller.may(Right::Change, "DeleteDisk")?;
         let mut world = self.world_when(|world| world.is_quiet(&[id]));
         check_delete(&world, caller, id)?;
-        let claim = self.claim(&mut world, vec![Hold::Quiet(id.into())]);
+        let claim = self.claim(caller, &mut world, vec![Hold::Quiet(id.into())])?;
         drop(world);
         let staged = vec![self.inner.store.delete_disk(&disk_name(id)?)?];
         let mut batch = Batch::new();

@@ -26,7 +26,8 @@ impl Cloud {
         let mut world = self.world_when(|world| world.is_quiet(&[id, instance]));
         let disk = check_detach(&world, caller, id, instance)?.clone();
         let exported = is_running(&world, instance);
-        let claim = self.claim(&mut world, vec![Hold::Disk(id.into(), DiskStatus::Detaching)]);
+        let claim =
+            self.claim(caller, &mut world, vec![Hold::Disk(id.into(), DiskStatus::Detaching)])?;
         drop(world);
         let cloud = self.clone();
         self.answer_soon("detach", move || cloud.finish_detach(claim, disk, exported))

@@ -28,7 +28,7 @@ impl Cloud {
             changed.push(change(check_modify(&world, caller, id, request)?, request)?);
         }
         let holds = names.iter().map(|id| Hold::Quiet((*id).into())).collect();
-        let claim = self.claim(&mut world, holds);
+        let claim = self.claim(caller, &mut world, holds)?;
         drop(world);
         let mut batch = Batch::new();
         for disk in &changed {

@@ -85,7 +85,7 @@ impl Cloud {
         let mut holds = new.holds();
         holds.push(Hold::Quiet(instance.id.clone()));
         holds.push(Hold::Disk(old.id.clone(), DiskStatus::ReIniting));
-        let claim = self.claim(&mut world, holds);
+        let claim = self.claim(caller, &mut world, holds)?;
         drop(world);
 
         let id = new.record.id.clone();

@@ -45,7 +45,7 @@ impl Cloud {
         }
         let account = disk.account.clone();
         let more = Hold::Bytes(account, request.size.saturating_sub(now));
-        let claim = self.claim(&mut world, vec![Hold::Quiet(id.into()), more]);
+        let claim = self.claim(caller, &mut world, vec![Hold::Quiet(id.into()), more])?;
         drop(world);
         if request.size != now {
             self.inner.store.resize(&disk_name(id)?, ByteLength::new(request.size))?;

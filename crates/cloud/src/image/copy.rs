@@ -33,15 +33,12 @@ impl Cloud {
     ) -> Result<String, CloudError> {
         let mut world = self.world_when(|world| world.is_quiet(&[&request.image]));
         let (copy, snapshots) = self.check_copy(&world, caller, request)?;
-        if request.dry_run {
-            return Err(CloudError::DryRunPassed);
-        }
         // The pinned image keeps the snapshots behind it, and all their layers.
         let holds = vec![
             Hold::Pin(request.image.clone()),
             Hold::ImageName(copy.account.clone(), copy.name.clone()),
         ];
-        let claim = self.claim(&mut world, holds);
+        let claim = self.claim(caller, &mut world, holds)?;
         drop(world);
         let id = copy.id.clone();
         let mut batch = Batch::new();

@@ -25,25 +25,13 @@ impl Cloud {
         let layers: Vec<LayerBytes> = layers.collect();
         let mut holds = vec![Hold::Quiet(id.into())];
         holds.extend(layers.iter().copied().map(Hold::Leaving));
-        let claim = self.claim(&mut world, holds);
+        let claim = self.claim(caller, &mut world, holds)?;
         drop(world);
         let mut batch = Batch::new();
         batch.delete::<Image>(id);
         self.commit_layers_deleted(&batch, &layers)?;
         claim.publish(|world| world.images.remove(id));
         Ok(())
-    }
-
-    /// Whether `delete_image` would do it now; nothing changes.
-    pub fn may_delete_image(
-        &self,
-        caller: &Caller,
-        id: &str,
-        force: bool,
-    ) -> Result<(), CloudError> {
-        caller.may(Right::Change, "DeleteImage")?;
-        let world = self.world_when(|world| world.is_quiet(&[id]));
-        check_delete(&world, caller, id, force).map(drop)
     }
 }
 

@@ -50,11 +50,8 @@ impl Cloud {
         let bucket = self.bucket(caller, &request.bucket)?;
         let mut world = self.world_when(|world| world.is_quiet(&[&request.image]));
         let image = check_export(&world, caller, &request.image)?.clone();
-        if request.dry_run {
-            return Err(CloudError::DryRunPassed);
-        }
         let holds = vec![Hold::Quiet(image.id.clone()), Hold::Pin(image.id.clone())];
-        let claim = self.claim(&mut world, holds);
+        let claim = self.claim(caller, &mut world, holds)?;
         drop(world);
         let task = self.task_record(ACTION, &image)?;
         self.commit_task(&task)?;

@@ -35,7 +35,7 @@ impl Cloud {
         let old = leaving(&world, &found, Some(layer.layer))?;
         let mut holds = vec![Hold::Quiet(image.into()), Hold::Pin(snapshot.into())];
         holds.extend(old.map(Hold::Leaving));
-        let claim = self.claim(&mut world, holds);
+        let claim = self.claim(caller, &mut world, holds)?;
         drop(world);
         self.must_stand_on(layer_name(layer.layer), layer_name(below), image, snapshot)?;
         let hardened = Image { security_layer: Some(layer), ..found };
@@ -56,7 +56,7 @@ impl Cloud {
         let old = leaving(&world, &found, None)?;
         let mut holds = vec![Hold::Quiet(image.into())];
         holds.extend(old.map(Hold::Leaving));
-        let claim = self.claim(&mut world, holds);
+        let claim = self.claim(caller, &mut world, holds)?;
         drop(world);
         let softened = Image { security_layer: None, ..found };
         self.commit_security(&softened, old)?;

@@ -35,7 +35,7 @@ impl Cloud {
         }
         let image = self.image_record(caller, &request)?;
         let source = open_source(request)?;
-        self.start_import(image, source, &mut TokenSlot::none())
+        self.start_import(caller, image, source, &mut TokenSlot::none())
     }
 
     /// The same with a file in a bucket.
@@ -70,18 +70,14 @@ impl Cloud {
                 }
                 image.size = size;
             }
-            if request.dry_run {
-                let world = self.world();
-                self.may_add_image(&world, &image.account, &image.name)?;
-                return Err(CloudError::DryRunPassed);
-            }
-            self.start_import(image, source, slot)
+            self.start_import(caller, image, source, slot)
         })
     }
 
     /// The size of the image is what was asked for, but no less than that of the source.
     fn start_import(
         &self,
+        caller: &Caller,
         image: Image,
         source: ImageSource,
         slot: &mut TokenSlot,
@@ -90,7 +86,7 @@ impl Cloud {
         let image = Image { size, format: source.format().name().into(), ..image };
         let task = self.task_record("ImportImage", &image)?;
         let started = ImportStarted { image: image.id.clone(), task: task.id.clone() };
-        let claim = self.begin_import(&image, &task, &started, slot)?;
+        let claim = self.begin_import(caller, &image, &task, &started, slot)?;
         let cloud = self.clone();
         self.inner.jobs.add(Queue::Imports, move || {
             cloud.run_import(image, task, &source, claim);
@@ -149,6 +145,7 @@ impl Cloud {
 
     fn begin_import(
         &self,
+        caller: &Caller,
         image: &Image,
         task: &Task,
         started: &ImportStarted,
@@ -158,7 +155,7 @@ impl Cloud {
         world.account(&image.account)?;
         self.may_add_image(&world, &image.account, &image.name)?;
         let name = Hold::ImageName(image.account.clone(), image.name.clone());
-        let claim = self.claim(&mut world, vec![name]);
+        let claim = self.claim(caller, &mut world, vec![name])?;
         drop(world);
         let mut batch = Batch::new();
         batch.put(task)?;

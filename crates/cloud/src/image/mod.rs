@@ -80,8 +80,6 @@ pub struct ImportObject {
     pub platform: Option<String>,
     /// Labels.
     pub tags: Vec<(String, String)>,
-    /// Check only.
-    pub dry_run: bool,
     /// Same token and parameters, same answer.
     pub client_token: Option<String>,
 }
@@ -101,8 +99,6 @@ pub struct ExportImage {
     pub prefix: Option<String>,
     /// What it is written as.
     pub format: ExportFormat,
-    /// Check only.
-    pub dry_run: bool,
 }
 
 /// A format that can be written.
@@ -164,8 +160,6 @@ pub struct CreateImage {
     pub platform: Option<String>,
     /// Labels.
     pub tags: Vec<(String, String)>,
-    /// Check only.
-    pub dry_run: bool,
     /// Same token and parameters, same answer.
     pub client_token: Option<String>,
 }
@@ -181,7 +175,6 @@ impl CreateImage {
             architecture: None,
             platform: None,
             tags: Vec::new(),
-            dry_run: false,
             client_token: None,
         }
     }
@@ -198,8 +191,6 @@ pub struct CopyImage {
     pub description: Option<String>,
     /// Labels.
     pub tags: Vec<(String, String)>,
-    /// Check only.
-    pub dry_run: bool,
     /// Same token and parameters, same answer.
     pub client_token: Option<String>,
 }
@@ -336,8 +327,6 @@ pub struct ShareImage {
     pub remove: Vec<String>,
     /// Whether every account may use it; the operator only.
     pub public: Option<bool>,
-    /// Check only.
-    pub dry_run: bool,
 }
 
 /// An account an image is shared with.

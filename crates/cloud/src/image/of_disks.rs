@@ -38,12 +38,9 @@ impl Cloud {
         let snapshots: Vec<_> = disks.iter().filter_map(|disk| disk.snapshot.as_deref()).collect();
         let mut world = self.world_when(|world| world.is_quiet(&snapshots));
         let image = self.check_image(&world, caller, request, disks)?;
-        if request.dry_run {
-            return Err(CloudError::DryRunPassed);
-        }
         let mut holds: Vec<_> = snapshots.into_iter().map(|id| Hold::Pin(id.into())).collect();
         holds.push(Hold::ImageName(image.account.clone(), image.name.clone()));
-        let claim = self.claim(&mut world, holds);
+        let claim = self.claim(caller, &mut world, holds)?;
         drop(world);
         let id = image.id.clone();
         let mut batch = Batch::new();

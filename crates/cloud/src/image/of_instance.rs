@@ -43,9 +43,6 @@ impl Cloud {
         let name = Hold::ImageName(image.account.clone(), image.name.clone());
         let ready = self.ready_snapshots(&mut world, caller, &snapshots, vec![name])?;
         drop(world);
-        if request.dry_run {
-            return Err(CloudError::DryRunPassed);
-        }
         let complete = |taken: &[Snapshot], batch: &mut Batch| {
             let image = filled(image, taken, &devices)?;
             batch.put(&image)?;

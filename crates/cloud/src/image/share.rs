@@ -48,10 +48,7 @@ impl Cloud {
         let mut world = self.world_when(|world| world.is_quiet(&[&request.image]));
         let image = world.own_image(&caller.account, &request.image)?.clone();
         let shared = self.shared(&world, image, request)?;
-        if request.dry_run {
-            return Err(CloudError::DryRunPassed);
-        }
-        let claim = self.claim(&mut world, vec![Hold::Quiet(request.image.clone())]);
+        let claim = self.claim(caller, &mut world, vec![Hold::Quiet(request.image.clone())])?;
         drop(world);
         let mut batch = Batch::new();
         batch.put(&shared)?;
@@ -109,7 +106,7 @@ impl Cloud {
         let image = world.visible_image(&caller.account, id)?;
         let layer = image.layer.filter(|_| image.status == ImageStatus::Available);
         let layer = layer.ok_or_else(|| CloudError::ImageNotReady { image: id.into() })?;
-        let claim = self.claim(&mut world, vec![Hold::Pin(id.into())]);
+        let claim = self.claim(caller, &mut world, vec![Hold::Pin(id.into())])?;
         drop(world);
         let device = self.inner.store.open_layer(layer_name(layer))?;
         Ok(OpenImage { device, _claim: claim })

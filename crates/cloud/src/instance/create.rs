@@ -88,12 +88,9 @@ impl Cloud {
         let plans: Vec<_> = (0..amount).map(plan).collect::<Result<_, _>>()?;
         let bytes = plans.iter().flat_map(|plan| &plan.disks).map(|disk| disk.size);
         rules::within_quota(&world, &caller.account, bytes.fold(0, u64::saturating_add))?;
-        if request.dry_run {
-            return Err(CloudError::DryRunPassed);
-        }
         let holds = plans.iter().flat_map(|plan| &plan.disks).flat_map(DiskPlan::holds);
         let holds: Vec<Hold> = holds.collect();
-        let claim = self.claim(&mut world, holds);
+        let claim = self.claim(caller, &mut world, holds)?;
         drop(world);
 
         let staged = self.stage(plans.iter().flat_map(|plan| &plan.disks))?;

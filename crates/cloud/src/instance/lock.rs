@@ -15,7 +15,7 @@ impl Cloud {
     /// Locks an instance of any account.
     pub fn lock_instance(&self, caller: &Caller, id: &str, lock: Lock) -> Result<(), CloudError> {
         caller.must_be_operator("instance lock")?;
-        self.change_locks(id, |locks| {
+        self.change_locks(caller, id, |locks| {
             if !locks.contains(&lock) {
                 locks.push(lock);
             }
@@ -30,15 +30,18 @@ impl Cloud {
         lock: Option<Lock>,
     ) -> Result<(), CloudError> {
         caller.must_be_operator("instance unlock")?;
-        self.change_locks(id, |locks| locks.retain(|held| lock.is_some_and(|lock| *held != lock)))
+        self.change_locks(caller, id, |locks| {
+            locks.retain(|held| lock.is_some_and(|lock| *held != lock));
+        })
     }
 
     fn change_locks(
         &self,
+        caller: &Caller,
         id: &str,
         change: impl FnOnce(&mut Vec<Lock>),
     ) -> Result<(), CloudError> {
-        self.change_instance(None, id, |instance| {
+        self.change_instance(caller, None, id, |instance| {
             change(&mut instance.locks);
             Ok(())
         })
@@ -47,6 +50,7 @@ impl Cloud {
     /// Changes the record of an instance, of the account or, without one, of any.
     pub(super) fn change_instance(
         &self,
+        caller: &Caller,
         account: Option<&str>,
         id: &str,
         change: impl FnOnce(&mut Instance) -> Result<(), CloudError>,
@@ -57,7 +61,7 @@ impl Cloud {
         let mut instance =
             found.cloned().ok_or_else(|| CloudError::not_found(Resource::Instance, id))?;
         change(&mut instance)?;
-        let claim = self.claim(&mut world, vec![Hold::Quiet(id.into())]);
+        let claim = self.claim(caller, &mut world, vec![Hold::Quiet(id.into())])?;
         drop(world);
         let mut batch = Batch::new();
         batch.put(&instance)?;

@@ -10,6 +10,7 @@ mod describe;
 mod exports;
 mod lock;
 mod modify;
+mod named;
 mod power;
 mod power_batch;
 
@@ -97,8 +98,6 @@ pub struct CreateInstance {
     pub system_disk: SystemDisk,
     /// The others.
     pub data_disks: Vec<DataDisk>,
-    /// Check only.
-    pub dry_run: bool,
     /// Same token and parameters, same answer.
     pub client_token: Option<String>,
 }
@@ -153,6 +152,17 @@ pub struct InstanceCreated {
     pub system_disk: String,
     /// In the order of the request.
     pub data_disks: Vec<String>,
+}
+
+/// `DeleteInstances`.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct DeleteInstances {
+    /// Which; one named twice counts once.
+    pub instances: Vec<String>,
+    /// Whether running ones go too.
+    pub force: bool,
+    /// Same token and parameters, same answer.
+    pub client_token: Option<String>,
 }
 
 /// `ModifyInstanceAttribute`; what is none stays.

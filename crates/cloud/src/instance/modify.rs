@@ -11,7 +11,7 @@ impl Cloud {
         request: &ModifyInstance,
     ) -> Result<(), CloudError> {
         caller.may(Right::Change, "ModifyInstanceAttribute")?;
-        self.change_instance(Some(&caller.account), &request.instance, |instance| {
+        self.change_instance(caller, Some(&caller.account), &request.instance, |instance| {
             rules::not_locked(instance)?;
             if let Some(name) = &request.name {
                 instance.name = texts::name(Field::InstanceName, Some(name))?;

@@ -44,17 +44,17 @@ struct Target {
 impl Cloud {
     /// Starts an instance.
     pub fn start_instance(&self, caller: &Caller, id: &str) -> Result<(), CloudError> {
-        self.change_together(caller, PowerChange::Start, &[id], false)
+        self.change_together(caller, PowerChange::Start, &[id])
     }
 
     /// Stops an instance.
     pub fn stop_instance(&self, caller: &Caller, id: &str) -> Result<(), CloudError> {
-        self.change_together(caller, PowerChange::Stop, &[id], false)
+        self.change_together(caller, PowerChange::Stop, &[id])
     }
 
     /// Reboots an instance.
     pub fn reboot_instance(&self, caller: &Caller, id: &str) -> Result<(), CloudError> {
-        self.change_together(caller, PowerChange::Reboot, &[id], false)
+        self.change_together(caller, PowerChange::Reboot, &[id])
     }
 
     /// All of them or none: the rules of all are checked and all are claimed in one step. Each id
@@ -64,17 +64,13 @@ impl Cloud {
         caller: &Caller,
         change: PowerChange,
         ids: &[&str],
-        dry_run: bool,
     ) -> Result<(), CloudError> {
         caller.may(change.right(), change.action())?;
         let mut world = self.world_when(|world| ids.iter().all(|id| world.is_quiet_around(id)));
         let targets = ids.iter().map(|id| self.check_power(&world, caller, id, change));
         let targets: Vec<_> = targets.collect::<Result<_, _>>()?;
-        if dry_run {
-            return Err(CloudError::DryRunPassed);
-        }
-        let claim =
-            self.claim(&mut world, targets.iter().flat_map(|one| one.holds(change)).collect());
+        let holds = targets.iter().flat_map(|one| one.holds(change)).collect();
+        let claim = self.claim(caller, &mut world, holds)?;
         drop(world);
         let cloud = self.clone();
         match change {
@@ -163,7 +159,7 @@ impl Cloud {
         let waiting = world.disks_of(id).into_iter().filter(|disk| waits_for_start(disk));
         let settled: Vec<Disk> = waiting.cloned().map(started_after).collect();
         let holds = settled.iter().map(|disk| Hold::Quiet(disk.id.clone())).collect();
-        let claim = self.claim(&mut world, holds);
+        let claim = self.claim_unasked(&mut world, holds);
         drop(world);
         let mut batch = Batch::new();
         for disk in &settled {

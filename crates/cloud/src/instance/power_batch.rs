@@ -4,10 +4,8 @@
 //! becomes of one says nothing of the others.
 //! Left to others: the change itself (`power`).
 
-use std::collections::BTreeSet;
-
-use super::PowerChange;
-use crate::{Caller, Cloud, CloudError, Countable, InstanceStatus};
+use super::{PowerChange, named::each_once};
+use crate::{Caller, Cloud, CloudError, InstanceStatus};
 
 /// `StartInstances` and the like.
 #[derive(Clone, Debug)]
@@ -18,8 +16,6 @@ pub struct ChangePower {
     pub change: PowerChange,
     /// Whether those that can change do so, whatever becomes of the others.
     pub each_alone: bool,
-    /// Check only.
-    pub dry_run: bool,
 }
 
 /// What became of one instance.
@@ -35,9 +31,6 @@ pub struct PowerChanged {
     pub result: Result<(), CloudError>,
 }
 
-/// Instances in one call.
-const MOST_INSTANCES: usize = 100;
-
 impl Cloud {
     /// Starts, stops or reboots several instances; one answer each, in order.
     pub fn change_power(
@@ -47,18 +40,9 @@ impl Cloud {
     ) -> Result<Vec<PowerChanged>, CloudError> {
         // Not a matter of single instances.
         caller.may(request.change.right(), request.change.action())?;
-        let mut seen = BTreeSet::new();
-        let ids: Vec<_> = request.instances.iter().map(String::as_str).collect();
-        let ids: Vec<_> = ids.into_iter().filter(|id| seen.insert(*id)).collect();
-        if ids.is_empty() {
-            return Err(CloudError::Missing { parameter: "InstanceId" });
-        }
-        if ids.len() > MOST_INSTANCES {
-            let what = Countable::InstanceIds;
-            return Err(CloudError::TooMany { what, most: MOST_INSTANCES });
-        }
-        let (change, dry_run) = (request.change, request.dry_run);
-        let together = |ids: &[&str]| self.change_together(caller, change, ids, dry_run);
+        let ids = each_once(&request.instances)?;
+        let change = request.change;
+        let together = |ids: &[&str]| self.change_together(caller, change, ids);
         if !request.each_alone {
             together(&ids)?;
             return Ok(ids

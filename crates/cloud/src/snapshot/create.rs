@@ -72,7 +72,7 @@ impl Cloud {
         let check = |request| self.check_snapshot(world, caller, request);
         let records: Vec<_> = requests.iter().map(check).collect::<Result<_, _>>()?;
         holds.extend(records.iter().map(|record| Hold::Snapshotting(record.disk.clone())));
-        Ok(ReadySnapshots { claim: self.claim(world, holds), records })
+        Ok(ReadySnapshots { claim: self.claim(caller, world, holds)?, records })
     }
 
     /// The snapshot is there and durable when this answers; its hashes follow.

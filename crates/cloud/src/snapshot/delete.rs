@@ -33,7 +33,7 @@ impl Cloud {
         let mut holds = vec![Hold::Quiet(id.into())];
         holds.extend(group.as_ref().map(|group| Hold::Quiet(group.id.clone())));
         holds.extend(layer.map(Hold::Leaving));
-        let claim = self.claim(&mut world, holds);
+        let claim = self.claim(caller, &mut world, holds)?;
         drop(world);
         let mut batch = Batch::new();
         batch.delete::<Snapshot>(id);

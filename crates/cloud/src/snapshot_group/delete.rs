@@ -35,7 +35,7 @@ impl Cloud {
         let layers: Vec<_> = layers.into_iter().collect();
         let quiet = going.iter().copied().chain([id]).map(|id| Hold::Quiet(id.into()));
         let holds = quiet.chain(layers.iter().copied().map(Hold::Leaving)).collect();
-        let claim = self.claim(&mut world, holds);
+        let claim = self.claim(caller, &mut world, holds)?;
         drop(world);
         let mut batch = Batch::new();
         batch.delete::<SnapshotGroup>(id);

@@ -1,14 +1,15 @@
 //! Several instances or disks in one call: all together or each alone, and each as by itself.
 
 use cloud::{
-    ChangePower, Cloud, CloudError, Countable, InstanceStatus, Lock, PowerChange, ResetDisk,
+    Caller, ChangePower, Cloud, CloudError, Countable, DeleteInstances, DiskStatus, InstanceStatus,
+    Lock, PowerChange, ResetDisk,
 };
 
 use crate::lab::Lab;
 
 fn ask(change: PowerChange, instances: &[&str], each_alone: bool) -> ChangePower {
     let instances = instances.iter().map(|id| (*id).to_owned()).collect();
-    ChangePower { instances, change, each_alone, dry_run: false }
+    ChangePower { instances, change, each_alone }
 }
 
 #[test]
@@ -27,8 +28,8 @@ fn together_all_instances_change_or_none_does() {
     assert!(!lab.exports.is_open(&one.system_disk));
     lab.cloud.unlock_instance(&lab.operator(), &two.instance, Some(Lock::Security)).unwrap();
 
-    let dry = ChangePower { dry_run: true, ..start.clone() };
-    assert!(matches!(lab.refused(|| change(&dry)), CloudError::DryRunPassed));
+    let check = || lab.cloud.change_power(&lab.key().checking(), &start);
+    assert!(matches!(lab.refused(check), CloudError::DryRunPassed));
     let started = change(&start).unwrap();
     assert_eq!(started.len(), 2, "one named twice counts once");
     for row in &started {
@@ -114,32 +115,85 @@ fn disks_go_back_to_their_snapshots_in_one_call() {
     let (of_system, of_data) = (lab.snapshot(system), lab.snapshot(data));
     lab.write(system, 8);
     lab.write(data, 9);
-    let ask = |disk: &str, snapshot: &str, dry_run| ResetDisk {
-        disk: disk.into(),
-        snapshot: snapshot.into(),
-        dry_run,
+    let ask =
+        |disk: &str, snapshot: &str| ResetDisk { disk: disk.into(), snapshot: snapshot.into() };
+    let run_as = |caller: &Caller, requests: &[ResetDisk]| {
+        lab.cloud.reset_disks(caller, requests, Cloud::new_request_id())
     };
-    let run = |requests: &[ResetDisk]| {
-        lab.cloud.reset_disks(&lab.key(), requests, Cloud::new_request_id())
-    };
-    let refused = run(&[ask(system, &of_system, false)]);
+    let run = |requests: &[ResetDisk]| run_as(&lab.key(), requests);
+    let refused = run(&[ask(system, &of_system)]);
     assert!(matches!(refused[0], Err(CloudError::IncorrectInstanceStatus { .. })));
     lab.stop(&made.instance);
 
     let before = lab.state();
-    let dry = run(&[ask(system, &of_system, true), ask(data, &of_system, true)]);
+    let asked = [ask(system, &of_system), ask(data, &of_system)];
+    let dry = run_as(&lab.key().checking(), &asked);
     assert!(matches!(dry[0], Err(CloudError::DryRunPassed)));
     assert!(matches!(dry[1], Err(CloudError::SnapshotOfOtherDisk { .. })));
     assert!(lab.state() == before);
 
     let done = run(&[
-        ask(system, &of_system, false),
-        ask("d-unknown", &of_system, false),
-        ask(data, &of_data, false),
-        ask(data, &of_data, false),
+        ask(system, &of_system),
+        ask("d-unknown", &of_system),
+        ask(data, &of_data),
+        ask(data, &of_data),
     ]);
     assert!(done[0].is_ok() && done[2].is_ok());
     assert!(matches!(done[1], Err(CloudError::NotFound { .. })));
     assert!(matches!(done[3], Err(CloudError::IncorrectDiskStatus { .. })));
     assert_eq!((lab.read(system), lab.read(data)), (2, 3));
+}
+
+#[test]
+fn several_instances_go_or_none_does() {
+    let lab = Lab::new();
+    let image = lab.image(&lab.key(), "base", 1);
+    let (one, two) = (lab.instance(&lab.key(), &image), lab.instance(&lab.key(), &image));
+    let kept = lab.disk();
+    lab.attach(&kept, &two.instance);
+    lab.start(&two.instance);
+    lab.write(&kept, 7);
+    let ids: Vec<_> = [&one.instance, &two.instance, &one.instance].map(Clone::clone).into();
+    let ask =
+        DeleteInstances { instances: ids, client_token: Some("once".into()), ..Default::default() };
+    let delete = |request: &DeleteInstances| lab.cloud.delete_instances(&lab.key(), request);
+    let running = lab.refused(|| delete(&ask));
+    assert!(matches!(running, CloudError::IncorrectInstanceStatus { .. }));
+    let unknown = DeleteInstances {
+        instances: vec![one.instance.clone(), "i-unknown".into()],
+        force: true,
+        ..Default::default()
+    };
+    assert!(matches!(lab.refused(|| delete(&unknown)), CloudError::NotFound { .. }));
+    let none = DeleteInstances::default();
+    assert!(matches!(lab.refused(|| delete(&none)), CloudError::Missing { .. }));
+    let many = (0..101).map(|n| format!("i-{n}")).collect();
+    let many = DeleteInstances { instances: many, ..Default::default() };
+    assert!(matches!(
+        lab.refused(|| delete(&many)),
+        CloudError::TooMany { what: Countable::InstanceIds, most: 100 }
+    ));
+
+    // A disk that cannot be flushed stands in the way of all.
+    let ask = DeleteInstances { force: true, client_token: Some("twice".into()), ..ask };
+    lab.exports.refuse_fences(true);
+    lab.refused(|| delete(&ask));
+    lab.exports.refuse_fences(false);
+    assert_eq!(lab.status(&lab.key(), &one.instance), Some(InstanceStatus::Stopped));
+    assert_eq!(lab.status(&lab.key(), &two.instance), Some(InstanceStatus::Running));
+    assert!(lab.exports.is_open(&kept) && lab.exports.is_open(&two.system_disk));
+    assert_eq!(lab.read(&kept), 7);
+
+    delete(&ask).unwrap();
+    let later = lab.state();
+    delete(&ask).unwrap();
+    assert!(lab.state() == later, "the same token, the same answer");
+    for lab in [&lab, &lab.crashed()] {
+        for made in [&one, &two] {
+            assert_eq!(lab.status(&lab.key(), &made.instance), None);
+            assert!(lab.view(&made.system_disk).is_none());
+        }
+        assert_eq!(lab.disk_status(&kept), Some(DiskStatus::Available));
+        assert!(!lab.exports.is_open(&kept) && lab.read(&kept) == 7);
+    }
 }

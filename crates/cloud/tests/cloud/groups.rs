@@ -71,11 +71,10 @@ fn a_group_is_made_by_one_commit_and_goes_by_one() {
         lab.write(&made.system_disk, 8);
         lab.write(&made.data_disks[0], 9);
         lab.stop(&made.instance);
-        let back = group.snapshots.iter().map(|one| ResetDisk {
-            disk: one.disk.clone(),
-            snapshot: one.id.clone(),
-            dry_run: false,
-        });
+        let back = group
+            .snapshots
+            .iter()
+            .map(|one| ResetDisk { disk: one.disk.clone(), snapshot: one.id.clone() });
         let back: Vec<_> = back.collect();
         let done = lab.cloud.reset_disks(&lab.key(), &back, cloud::Cloud::new_request_id());
         assert!(done.iter().all(Result::is_ok), "{done:?}");

@@ -168,9 +168,8 @@ fn an_image_of_an_instance_is_refused_as_its_snapshots_would_be() {
         lab.refused(|| lab.cloud.create_image(&lab.key(), &named)),
         CloudError::ImageNameTaken { .. }
     ));
-    let dry = CreateImage { dry_run: true, ..request };
     assert!(matches!(
-        lab.refused(|| lab.cloud.create_image(&lab.key(), &dry)),
+        lab.refused(|| lab.cloud.create_image(&lab.key().checking(), &request)),
         CloudError::DryRunPassed
     ));
     of_instance(&lab, &made.instance).unwrap();
@@ -292,8 +291,10 @@ fn a_copy_outlives_what_it_was_made_from() {
     let number = lab.account_number("friend");
     let share = ShareImage { image: id.clone(), add: vec![number.clone()], ..Default::default() };
     lab.cloud.share_image(&lab.key(), &share).unwrap();
-    let dry = CopyImage { dry_run: true, ..ask.clone() };
-    assert!(matches!(lab.refused(|| copy(&lab, &dry)), CloudError::DryRunPassed));
+    assert!(matches!(
+        lab.refused(|| lab.cloud.copy_image(&friend.checking(), &ask)),
+        CloudError::DryRunPassed
+    ));
     let (before, after, copied) = lab.crashed_around(&gate, || copy(&lab, &ask).unwrap());
     assert!(matches!(lab.refused(|| copy(&lab, &ask)), CloudError::ImageNameTaken { .. }));
     let seen = |lab: &Lab| {

@@ -53,7 +53,7 @@ fn it_waits_for_no_hash_and_both_ways_back_lead_to_what_was() {
     let lab = lab.restart(|settings| settings.hash_bandwidth = None);
     lab.wait_for_snapshot(&kept);
     assert_eq!(lab.read(&lab.disk_from(&kept)), 7);
-    let back = ResetDisk { disk: disk.clone(), snapshot: kept, dry_run: false };
+    let back = ResetDisk { disk: disk.clone(), snapshot: kept };
     lab.cloud.reset_disk(&lab.key(), &back, Cloud::new_request_id()).unwrap();
     assert_eq!(lab.read(&disk), 7);
     lab.reinit(&disk).unwrap();

@@ -5,6 +5,7 @@
 mod accounts;
 mod batches;
 mod buckets;
+mod checks;
 mod disks;
 mod flows;
 mod gate;

@@ -43,7 +43,7 @@ fn a_receipt_names_the_request_the_epochs_the_origin_and_its_root() {
     assert!(proof.in_initial_state);
     assert_eq!(proof.content_root.map(|root| root.to_bytes()), empty.root);
 
-    let back = ResetDisk { disk: system.clone(), snapshot: snapshot.clone(), dry_run: false };
+    let back = ResetDisk { disk: system.clone(), snapshot: snapshot.clone() };
     lab.cloud.reset_disk(&lab.key(), &back, Cloud::new_request_id()).unwrap();
     let rolled = last(&lab, system).unwrap();
     assert_eq!(rolled.origin, Some(Origin::Snapshot { id: snapshot.clone() }));

@@ -294,7 +294,6 @@ fn row_11_another_accounts_image_that_is_no_longer_shared_or_gone() {
             add: add.iter().map(number).collect(),
             remove: remove.iter().map(number).collect(),
             public,
-            dry_run: false,
         };
         lab.cloud.share_image(&lab.operator(), &request).unwrap();
     };

@@ -9,7 +9,7 @@ use reinit::VerifyDepth;
 use crate::lab::{Lab, MIB, reinit};
 
 fn reset(disk: &str, snapshot: &str) -> ResetDisk {
-    ResetDisk { disk: disk.into(), snapshot: snapshot.into(), dry_run: false }
+    ResetDisk { disk: disk.into(), snapshot: snapshot.into() }
 }
 
 #[test]
@@ -95,8 +95,8 @@ fn reset_disk_goes_to_a_snapshot_and_the_origin_stays() {
         snapshots.push(lab.snapshot(disk));
     }
     let id = Cloud::new_request_id;
-    let dry = ResetDisk { dry_run: true, ..reset(disk, &snapshots[0]) };
-    let passed = lab.refused(|| lab.cloud.reset_disk(&lab.key(), &dry, id()));
+    let check = || lab.cloud.reset_disk(&lab.key().checking(), &reset(disk, &snapshots[0]), id());
+    let passed = lab.refused(check);
     assert!(matches!(passed, CloudError::DryRunPassed));
     for (snapshot, byte) in [(0, 5), (1, 6), (0, 5)] {
         lab.cloud.reset_disk(&lab.key(), &reset(disk, &snapshots[snapshot]), id()).unwrap();

@@ -105,7 +105,6 @@ fn create(call: &Call<'_>) -> Result<Fields, Refusal> {
         architecture: parameters.owned("Architecture"),
         platform: parameters.owned("Platform"),
         tags: parameters.tags(),
-        dry_run: call.dry_run()?,
         client_token: parameters.owned("ClientToken"),
     };
     let id = call.ask(|cloud, caller| cloud.create_image(caller, &request))?;
@@ -156,7 +155,6 @@ fn copy(call: &Call<'_>) -> Result<Fields, Refusal> {
         name: parameters.owned("DestinationImageName"),
         description: parameters.owned("DestinationDescription"),
         tags: parameters.tags(),
-        dry_run: call.dry_run()?,
         client_token: parameters.owned("ClientToken"),
     };
     let id = call.ask(|cloud, caller| cloud.copy_image(caller, &request))?;
@@ -167,10 +165,6 @@ fn delete(call: &Call<'_>) -> Result<Fields, Refusal> {
     call.check_region()?;
     let id = call.parameters.needed("ImageId")?;
     let force = call.parameters.flag("Force")?.unwrap_or(false);
-    if call.dry_run()? {
-        call.ask(|cloud, caller| cloud.may_delete_image(caller, &id, force))?;
-        return Err(call.dry_run_passed());
-    }
     call.ask(|cloud, caller| cloud.delete_image(caller, &id, force))?;
     Ok(vec![])
 }
@@ -182,7 +176,6 @@ fn share(call: &Call<'_>) -> Result<Fields, Refusal> {
         add: call.parameters.list("AddAccount"),
         remove: call.parameters.list("RemoveAccount"),
         public: call.parameters.flag("IsPublic")?,
-        dry_run: call.dry_run()?,
     };
     call.ask(|cloud, caller| cloud.share_image(caller, &request))?;
     Ok(vec![])

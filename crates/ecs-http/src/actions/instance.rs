@@ -1,8 +1,8 @@
 //! Instances: made, described, changed, deleted.
 
 use cloud::{
-    ChargeType, CreateInstance, DataDisk, DescribeInstances, InstanceStatus, InstanceView,
-    ModifyInstance, RunInstances, SecretText, SystemDisk,
+    ChargeType, CreateInstance, DataDisk, DeleteInstances, DescribeInstances, InstanceStatus,
+    InstanceView, ModifyInstance, RunInstances, SecretText, SystemDisk,
 };
 
 use super::contract::{
@@ -45,6 +45,9 @@ const NEW: Group = &[
     text("DataDisk.N.Device"),
     text("DataDisk.N.Description"),
 ];
+
+/// How instances are deleted.
+const DELETE: Group = &[flag("Force"), flag("ForceStop"), flag("TerminateSubscription")];
 
 pub(super) const ACTIONS: &[Action] = &[
     Action::new("DescribeInstances", describe)
@@ -92,9 +95,12 @@ pub(super) const ACTIONS: &[Action] = &[
         text("HostName"),
         text("UserData"),
     ]]),
-    Action::new("DeleteInstance", delete)
-        .takes(&[&[needed("InstanceId"), flag("Force")]])
-        .with_dry_run(),
+    Action::new("DeleteInstance", delete).takes(&[&[needed("InstanceId")], DELETE]).with_dry_run(),
+    Action::new("DeleteInstances", delete_several).takes(&[
+        REGION,
+        &[needed("InstanceId.N"), text("ClientToken")],
+        DELETE,
+    ]),
 ];
 
 const STATUSES: [(&str, InstanceStatus); 5] = [
@@ -146,7 +152,6 @@ fn template(call: &Call<'_>) -> Result<CreateInstance, Refusal> {
         security_enhancement: parameters.owned("SecurityEnhancementStrategy"),
         system_disk: system_disk(call)?,
         data_disks: data_disks(call)?,
-        dry_run: parameters.flag("DryRun")?.unwrap_or(false),
         client_token: parameters.owned("ClientToken"),
     })
 }
@@ -204,13 +209,28 @@ fn modify(call: &Call<'_>) -> Result<Fields, Refusal> {
 
 fn delete(call: &Call<'_>) -> Result<Fields, Refusal> {
     let id = call.parameters.needed("InstanceId")?;
-    let force = call.parameters.flag("Force")?.unwrap_or(false);
-    if call.dry_run()? {
-        call.ask(|cloud, caller| cloud.may_delete_instance(caller, &id, force))?;
-        return Err(call.dry_run_passed());
-    }
+    let force = force(call)?;
     call.ask(|cloud, caller| cloud.delete_instance(caller, &id, force))?;
     Ok(vec![])
+}
+
+fn delete_several(call: &Call<'_>) -> Result<Fields, Refusal> {
+    call.check_region()?;
+    let request = DeleteInstances {
+        instances: call.parameters.list("InstanceId"),
+        force: force(call)?,
+        client_token: call.parameters.owned("ClientToken"),
+    };
+    call.ask(|cloud, caller| cloud.delete_instances(caller, &request))?;
+    Ok(vec![])
+}
+
+/// No guest of ours is shut down, and an instance whose time is over goes like any other, so that the
+/// other two make no difference.
+fn force(call: &Call<'_>) -> Result<bool, Refusal> {
+    call.parameters.flag("ForceStop")?;
+    call.parameters.flag("TerminateSubscription")?;
+    Ok(call.parameters.flag("Force")?.unwrap_or(false))
 }
 
 fn describe(call: &Call<'_>) -> Result<Fields, Refusal> {

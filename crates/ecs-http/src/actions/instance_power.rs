@@ -51,8 +51,7 @@ fn run(
     each_alone: bool,
 ) -> Result<Vec<PowerChanged>, Refusal> {
     call.parameters.flag("ForceStop")?;
-    let dry_run = call.dry_run()?;
-    let request = ChangePower { instances, change, each_alone, dry_run };
+    let request = ChangePower { instances, change, each_alone };
     call.ask(|cloud, caller| cloud.change_power(caller, &request))
 }
 

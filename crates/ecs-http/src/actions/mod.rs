@@ -4,8 +4,8 @@
 //! 1. An action that is not in a list here does not exist, whatever ECS knows.
 //! 2. What an operator alone may do is not there for requests over TCP.
 //! 3. An action sees the parameters it declares (`contract`) and no others.
-//! 4. `DryRun=true` never changes anything: what only asks is done and its answer dropped, and an
-//!    action that cannot check without doing refuses it.
+//! 4. `DryRun=true` never changes anything: what only asks is done and its answer dropped, the cloud
+//!    is asked by a caller for whom it does nothing, and any other action refuses it.
 //!
 //! Left to others: rules and states (`cloud`), codes (`status`).
 
@@ -64,7 +64,7 @@ enum Reach {
 /// What `DryRun=true` comes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum DryRun {
-    /// The cloud checks without doing.
+    /// The cloud is asked by a caller that only checks.
     Checked,
     /// The action changes nothing anyway.
     Harmless,
@@ -73,7 +73,7 @@ enum DryRun {
 }
 
 /// One call of an action.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Call<'a> {
     /// The name of the action.
     pub(crate) action: &'static str,
@@ -134,10 +134,13 @@ impl Action {
         !LOOKING.iter().any(|look| self.name.starts_with(look))
     }
 
+    /// Unless it says otherwise, it changes something by one call of the cloud, which is told of a dry
+    /// run through the caller.
     const fn new(name: &'static str, run: fn(&Call<'_>) -> Result<Fields, Refusal>) -> Self {
-        Self { name, reach: Reach::Everyone, dry_run: DryRun::Refused, takes: &[], run }
+        Self { name, reach: Reach::Everyone, dry_run: DryRun::Checked, takes: &[], run }
     }
 
+    /// Not all of these check before they do anything.
     const fn for_operator(
         name: &'static str,
         run: fn(&Call<'_>) -> Result<Fields, Refusal>,
@@ -178,15 +181,23 @@ impl Action {
 
     /// Does it.
     pub(crate) fn run(&self, call: &Call<'_>) -> Result<Fields, Refusal> {
-        if self.dry_run == DryRun::Checked || !call.dry_run()? {
+        if !call.dry_run()? {
             return (self.run)(call);
         }
-        if self.dry_run == DryRun::Harmless {
-            (self.run)(call)?;
-            return Err(call.dry_run_passed());
+        match self.dry_run {
+            DryRun::Checked => {
+                let caller = &call.caller.checking();
+                (self.run)(&Call { caller, ..*call })
+            }
+            DryRun::Harmless => {
+                (self.run)(call)?;
+                Err(call.dry_run_passed())
+            }
+            DryRun::Refused => {
+                let message = format!("{} cannot be checked without being done.", self.name);
+                Err(Refusal::invalid(message))
+            }
         }
-        let message = format!("{} cannot be checked without being done.", self.name);
-        Err(Refusal::invalid(message))
     }
 }
 

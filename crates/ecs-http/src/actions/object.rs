@@ -65,7 +65,6 @@ fn import(call: &Call<'_>) -> Result<Fields, Refusal> {
         os_type: parameters.owned("OSType"),
         platform: parameters.owned("Platform"),
         tags: parameters.tags(),
-        dry_run: call.dry_run()?,
         client_token: parameters.owned("ClientToken"),
     };
     let begun = call.ask(|cloud, caller| cloud.import_object(caller, &request))?;
@@ -97,7 +96,6 @@ fn export(call: &Call<'_>) -> Result<Fields, Refusal> {
         bucket: call.parameters.needed("OSSBucket")?,
         prefix: call.parameters.owned("OSSPrefix"),
         format: format(call, "ImageFormat", &EXPORT_FORMATS)?.unwrap_or(ExportFormat::Raw),
-        dry_run: call.dry_run()?,
     };
     let task = call.ask(|cloud, caller| cloud.export_image(caller, &request))?;
     Ok(vec![("TaskId", task.into()), ("RegionId", (&call.cloud.settings().region).into())])

@@ -54,7 +54,6 @@ fn reset(call: &Call<'_>) -> Result<Fields, Refusal> {
     let request = ResetDisk {
         disk: call.parameters.needed("DiskId")?,
         snapshot: call.parameters.needed("SnapshotId")?,
-        dry_run: call.dry_run()?,
     };
     let done = call.ask(|cloud, caller| cloud.reset_disk(caller, &request, call.request_id))?;
     call.note(&done);
@@ -88,12 +87,10 @@ fn reset_requests(call: &Call<'_>) -> Result<Vec<ResetDisk>, Refusal> {
         let message = format!("A call resets {MOST_DISKS} disks at most.");
         return Err(Refusal::new("InvalidDiskIds.Malformed", 403, message));
     }
-    let dry_run = call.dry_run()?;
     let request = |n| {
         Ok(ResetDisk {
             disk: call.parameters.needed(&format!("Disk.{n}.DiskId"))?,
             snapshot: call.parameters.needed(&format!("Disk.{n}.SnapshotId"))?,
-            dry_run,
         })
     };
     numbers.into_iter().map(request).collect()

@@ -155,7 +155,7 @@ fn a_disk_goes_back_to_one_of_its_snapshots() {
     reset(&disks[0], "false").refused("InvalidParameter.Mismatch", 403);
     service
         .call(&key, "ReInitDisk", &[("DiskId", &disks[1]), ("DryRun", "true")])
-        .refused("InvalidParameter", 400);
+        .refused("DryRunOperation", 400);
 }
 
 #[test]

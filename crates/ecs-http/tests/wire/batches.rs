@@ -88,8 +88,72 @@ fn a_dry_run_says_what_would_be_and_changes_nothing() {
     service.call(&key, "DescribeDisks", &asked).refused("InvalidParameter", 400);
     service
         .call(&key, "DeleteDisk", &[("DiskId", "d-1"), ("DryRun", "true")])
+        .refused("InvalidDiskId.NotFound", 404);
+    service
+        .operator("SetAccount", &[("Account", "default"), ("DryRun", "true")])
         .refused("InvalidParameter", 400);
     service.start_instance(&key, &id);
+}
+
+#[test]
+fn each_action_of_everyone_can_be_checked() {
+    let service = Service::start();
+    let document = service.get("/openapi.json").json();
+    for (path, item) in document["paths"].as_object().unwrap() {
+        let parameters = item["post"]["parameters"].as_array().unwrap();
+        let dry_run = parameters.iter().find(|one| one["name"] == "DryRun").unwrap();
+        assert_eq!(dry_run["schema"], json!({"type": "boolean"}), "{path}");
+    }
+    let key = service.key();
+    let asked = [("Size", "5"), ("ClientToken", "t-1")];
+    let dry = [&asked[..], &[("DryRun", "True")]].concat();
+    service.call(&key, "CreateDisk", &dry).refused("DryRunOperation", 400);
+    assert_eq!(service.call(&key, "DescribeDisks", &[]).ok()["TotalCount"], 0);
+    let disk = service.call(&key, "CreateDisk", &asked).text("DiskId");
+    service.call(&key, "CreateDisk", &dry).refused("DryRunOperation", 400);
+    let tag = [
+        ("ResourceType", "disk"),
+        ("ResourceId.1", disk.as_str()),
+        ("Tag.1.Key", "k"),
+        ("DryRun", "true"),
+    ];
+    service.call(&key, "TagResources", &tag).refused("DryRunOperation", 400);
+    let tags = service.call(&key, "ListTagResources", &[("ResourceType", "disk")]).ok();
+    assert_eq!(tags["TagResources"]["TagResource"], json!([]));
+    let reader = service.key_of("default", "read");
+    service
+        .call(&reader, "DeleteDisk", &[("DiskId", &disk), ("DryRun", "true")])
+        .refused("Forbidden.RAM", 403);
+}
+
+#[test]
+fn several_instances_are_deleted_together() {
+    let service = Service::start();
+    let key = service.key();
+    let image = service.image("default", "base", &[]);
+    let (one, disks) = service.instance(&key, &image, &[]);
+    let (two, _) = service.instance(&key, &image, &[]);
+    service.start_instance(&key, &two);
+    let both = [("InstanceId.1", one.as_str()), ("InstanceId.2", two.as_str())];
+    let delete = |more: &[(&'static str, &'static str)]| {
+        service.call(&key, "DeleteInstances", &[&both[..], more].concat())
+    };
+    service.call(&key, "DeleteInstances", &[]).refused("MissingParameter", 400);
+    delete(&[]).refused("IncorrectInstanceStatus", 403);
+    delete(&[("InstanceId.3", "i-no"), ("Force", "true")])
+        .refused("InvalidInstanceId.NotFound", 404);
+    delete(&[("TerminateSubscription", "perhaps")]).refused("InvalidParameter", 400);
+    delete(&[("Force", "true"), ("DryRun", "true")]).refused("DRYRUN.SUCCESS", 400);
+    let found = service.call(&key, "DescribeInstances", &[]).ok();
+    assert_eq!(found["TotalCount"], 2);
+    let sure = [("Force", "true"), ("ForceStop", "true"), ("TerminateSubscription", "true")];
+    let sure = [&sure[..], &[("ClientToken", "t-1")]].concat();
+    delete(&sure).ok();
+    delete(&sure).ok();
+    delete(&[("Force", "true")]).refused("InvalidInstanceId.NotFound", 404);
+    assert_eq!(service.call(&key, "DescribeInstances", &[]).ok()["TotalCount"], 0);
+    let ids = format!("[\"{}\"]", disks[0]);
+    assert_eq!(service.call(&key, "DescribeDisks", &[("DiskIds", &ids)]).ok()["TotalCount"], 0);
 }
 
 #[test]

@@ -23,7 +23,7 @@ fn a_system_disk_is_replaced() {
     call(&[("SystemDisk.Size", "x")]).refused("InvalidParameter", 400);
     call(&[("Password", "x")]).refused("InvalidPassword.Malformed", 400);
     call(&[("SecurityEnhancementStrategy", "Active")]).refused("InvalidParameter", 400);
-    call(&[("DryRun", "true")]).refused("InvalidParameter", 400);
+    call(&[("DryRun", "true")]).refused("DryRunOperation", 400);
     service.start_instance(&key, &id);
     call(&[]).refused("IncorrectInstanceStatus", 403);
     service.stop_instance(&key, &id);
