@@ -87,8 +87,8 @@ pub use error::{CloudError, Countable, Field, Quota, Resource, WhyNoSecurityLaye
 pub use filter::{TagFilter, TagPattern};
 pub use image::{
     CopyImage, CreateImage, DescribeImages, ExportFormat, ExportImage, ImageDataDisk,
-    ImageDiskAsked, ImageFrom, ImageOwnerAlias, ImageShare, ImageView, ImportImage, ImportObject,
-    ImportStarted, OpenImage, SecurityLayerView, ShareImage,
+    ImageDiskAsked, ImageFrom, ImageOwnerAlias, ImageShare, ImageView, ImportDisk, ImportImage,
+    ImportObject, ImportStarted, OpenImage, SecurityLayerView, ShareImage,
 };
 pub use instance::{
     ChangePower, CreateInstance, DataDisk, DeleteInstances, DescribeInstances, InstanceCreated,

@@ -1,18 +1,25 @@
 //! Importing an image: a task in the background.
 //!
-//! What must always hold: one commit makes the image and ends the task; a cancelled, failed or
-//! interrupted import leaves no image and no layer, only a failed task.
-//! Left to others: reading the format, hashing, sharing equal content (`block-store`).
+//! What must always hold: one commit makes the image with the snapshots behind its data disks and ends
+//! the task; a cancelled, failed or interrupted import leaves no image, no snapshot and no layer, only a
+//! failed task.
+//! Left to others: which files it reads (`import_source`), reading the format, hashing, sharing equal content (`block-store`).
 
+use block_device::ByteLength;
 use block_store::{BackingPolicy, ImageSource, LayerKind, LayerLabel, StagedLayer, StoreError};
 use catalog::{
     Batch, CatalogError,
-    record::{Image, ImageStatus, Task, TaskStatus},
+    record::{Image, ImageStatus, Snapshot, Task, TaskStatus},
 };
 
-use super::{ImportImage, ImportObject, ImportStarted, create::given_or, progress::TaskProgress};
+use super::{
+    ImportImage, ImportObject, ImportStarted,
+    create::given_or,
+    import_source::{Sources, open_source, size_of},
+    progress::TaskProgress,
+};
 use crate::{
-    Caller, Cloud, CloudError, Field, GIB,
+    Caller, Cloud, CloudError, Field,
     caller::Right,
     claim::{Claim, Hold},
     client_token::TokenSlot,
@@ -35,10 +42,11 @@ impl Cloud {
         }
         let image = self.image_record(caller, &request)?;
         let source = open_source(request)?;
-        self.start_import(caller, image, source, &mut TokenSlot::none())
+        let sources = Sources { system: source, data: Vec::new() };
+        self.start_import(caller, image, sources, &mut TokenSlot::none())
     }
 
-    /// The same with a file in a bucket.
+    /// The same with files in buckets: a system disk, and perhaps data disks.
     pub fn import_object(
         &self,
         caller: &Caller,
@@ -47,11 +55,12 @@ impl Cloud {
         caller.may(Right::Change, "ImportImage")?;
         let token = request.client_token.as_deref();
         self.once(caller, "ImportImage", token, request, &[], |slot| {
-            let file = self.bucket(caller, &request.bucket)?.object(&request.object)?;
+            let none = || CloudError::Missing { parameter: "DiskDeviceMapping.1.OSSObject" };
+            let (system, data) = request.disks.split_first().ok_or_else(none)?;
             let import = ImportImage {
-                file,
+                file: self.bucket(caller, &system.bucket)?.object(&system.object)?,
                 path: None,
-                format: request.format,
+                format: system.format,
                 backing: BackingPolicy::Refuse,
                 name: request.name.clone().unwrap_or_default(),
                 description: request.description.clone(),
@@ -63,14 +72,9 @@ impl Cloud {
             };
             let mut image = self.image_record(caller, &import)?;
             let source = open_source(import)?;
-            if let Some(size) = request.size {
-                let (gib, least) = (size / GIB, source.size().get().div_ceil(GIB));
-                if size < source.size().get() {
-                    return Err(CloudError::ImageSizeTooSmall { gib, least });
-                }
-                image.size = size;
-            }
-            self.start_import(caller, image, source, slot)
+            image.size = size_of(system, &source)?;
+            let data = self.data_sources(caller, data)?;
+            self.start_import(caller, image, Sources { system: source, data }, slot)
         })
     }
 
@@ -79,17 +83,18 @@ impl Cloud {
         &self,
         caller: &Caller,
         image: Image,
-        source: ImageSource,
+        sources: Sources,
         slot: &mut TokenSlot,
     ) -> Result<ImportStarted, CloudError> {
-        let size = source.size().get().max(image.size);
-        let image = Image { size, format: source.format().name().into(), ..image };
+        let size = sources.system.size().get().max(image.size);
+        let format = sources.system.format().name().into();
+        let image = Image { size, format, ..image };
         let task = self.task_record("ImportImage", &image)?;
         let started = ImportStarted { image: image.id.clone(), task: task.id.clone() };
         let claim = self.begin_import(caller, &image, &task, &started, slot)?;
         let cloud = self.clone();
         self.inner.jobs.add(Queue::Imports, move || {
-            cloud.run_import(image, task, &source, claim);
+            cloud.run_import(image, task, sources, claim);
         });
         Ok(started)
     }
@@ -170,41 +175,64 @@ impl Cloud {
         ))
     }
 
-    fn run_import(&self, image: Image, task: Task, source: &ImageSource, mut claim: Claim) {
+    fn run_import(&self, image: Image, task: Task, sources: Sources, mut claim: Claim) {
         let id = image.id.clone();
         if let Some(shown) = self.world().importing.get_mut(&id) {
             shown.status = ImageStatus::Creating;
         }
-        let done = match self.import_layer(&image, &task, source, &mut claim) {
-            Ok(staged) => self.commit_import(image, &task, staged),
+        let done = match self.import_layers(&image, &task, &sources, &mut claim) {
+            Ok(staged) => self.commit_import(image, &task, sources, staged),
             Err(error) => Err(error),
         };
         match done {
-            Ok((image, task)) => claim.publish(|world| {
+            Ok(Imported { image, snapshots, task }) => claim.publish(|world| {
                 world.end_import(&id, task);
                 world.images.insert(image.id.clone(), image);
+                world.snapshots.extend(snapshots.into_iter().map(|one| (one.id.clone(), one)));
             }),
             Err(error) => self.fail_import(&id, task, &error, claim),
         }
     }
 
-    /// The layer may be one that exists: then it must not be on its way out.
-    fn import_layer(
+    /// Disk after disk, the system disk first.
+    fn import_layers(
         &self,
         image: &Image,
         task: &Task,
+        sources: &Sources,
+        claim: &mut Claim,
+    ) -> Result<Vec<StagedLayer>, CloudError> {
+        let label = |kind, id: &str, name: &str| LayerLabel {
+            kind,
+            id: id.into(),
+            account: image.account.clone(),
+            name: name.into(),
+        };
+        let system = (label(LayerKind::Image, &image.id, &image.name), &sources.system);
+        let data = sources.data.iter();
+        let data =
+            data.map(|one| (label(LayerKind::Snapshot, &one.disk.snapshot, ""), &one.source));
+        let (mut done, all) = (ByteLength::ZERO, sources.size());
+        let mut staged = Vec::new();
+        for (label, source) in std::iter::once(system).chain(data) {
+            let progress = TaskProgress::of(self, &task.id, Some(&image.id)).from(done, all);
+            staged.push(self.import_layer(&label, task, source, &progress, claim)?);
+            done = ByteLength::new(done.get().saturating_add(source.size().get()));
+        }
+        Ok(staged)
+    }
+
+    /// The layer may be one that exists: then it must not be on its way out.
+    fn import_layer(
+        &self,
+        label: &LayerLabel,
+        task: &Task,
         source: &ImageSource,
+        progress: &TaskProgress<'_>,
         claim: &mut Claim,
     ) -> Result<StagedLayer, CloudError> {
-        let label = LayerLabel {
-            kind: LayerKind::Image,
-            id: image.id.clone(),
-            account: image.account.clone(),
-            name: image.name.clone(),
-        };
-        let progress = TaskProgress::of(self, &task.id, Some(&image.id));
         loop {
-            let staged = self.inner.store.import(source, label.clone(), &progress)?;
+            let staged = self.inner.store.import(source, label.clone(), progress)?;
             let layer = staged.layer().to_bytes();
             let mut world = self.world();
             if world.cancelled.contains(&task.id) {
@@ -224,12 +252,18 @@ impl Cloud {
         &self,
         image: Image,
         task: &Task,
-        staged: StagedLayer,
-    ) -> Result<(Image, Task), CloudError> {
+        sources: Sources,
+        staged: Vec<StagedLayer>,
+    ) -> Result<Imported, CloudError> {
+        let (system, behind) = staged.split_first().expect("the system disk comes first");
+        let data = sources.data.iter().zip(behind);
+        let snapshots = data.map(|(one, staged)| self.snapshot_behind(&image, &one.disk, staged));
+        let snapshots: Vec<_> = snapshots.collect();
         let image = Image {
-            layer: Some(staged.layer().to_bytes()),
-            root: Some(staged.root().to_bytes()),
+            layer: Some(system.layer().to_bytes()),
+            root: Some(system.root().to_bytes()),
             status: ImageStatus::Available,
+            data_disks: sources.data.into_iter().map(|one| one.disk).collect(),
             ..image
         };
         let task = Task {
@@ -240,16 +274,21 @@ impl Cloud {
         };
         let mut batch = Batch::new();
         batch.put(&image)?.put(&task)?;
+        for snapshot in &snapshots {
+            batch.put(snapshot)?;
+        }
         if let Err(error) = self.inner.catalog.commit(&batch, &[]) {
             if matches!(error, CatalogError::InDoubt { .. }) {
-                staged.leave_to_start();
+                staged.into_iter().for_each(StagedLayer::leave_to_start);
             }
             return Err(error.into());
         }
-        if let Err(error) = staged.publish() {
-            tracing::warn!(%error, "a layer keeps a mark that start will take off");
+        for layer in staged {
+            if let Err(error) = layer.publish() {
+                tracing::warn!(%error, "a layer keeps a mark that start will take off");
+            }
         }
-        Ok((image, task))
+        Ok(Imported { image, snapshots, task })
     }
 
     fn fail_import(&self, image: &str, task: Task, error: &CloudError, claim: Claim) {
@@ -275,6 +314,14 @@ impl Cloud {
     }
 }
 
+/// What an import made.
+struct Imported {
+    image: Image,
+    /// Behind its data disks.
+    snapshots: Vec<Snapshot>,
+    task: Task,
+}
+
 impl World {
     fn end_import(&mut self, image: &str, task: Task) {
         self.importing.remove(image);
@@ -283,12 +330,6 @@ impl World {
         self.cancelled.remove(&task.id);
         self.tasks.insert(task.id.clone(), task);
     }
-}
-
-fn open_source(request: ImportImage) -> Result<ImageSource, CloudError> {
-    let ImportImage { file, path, format, backing, .. } = request;
-    let source = ImageSource::open(file, path.as_deref(), format, backing);
-    Ok(source.map_err(StoreError::from)?)
 }
 
 /// One of these; the first unless another is asked for.

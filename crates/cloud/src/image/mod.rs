@@ -11,6 +11,7 @@ mod describe;
 mod export;
 mod harden;
 mod import;
+mod import_source;
 mod of_disks;
 mod of_instance;
 mod progress;
@@ -56,18 +57,11 @@ pub struct ImportImage {
     pub tags: Vec<(String, String)>,
 }
 
-/// `ImportImage`: of a file in a bucket.
+/// `ImportImage`: of files in buckets.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct ImportObject {
-    /// The bucket.
-    pub bucket: String,
-    /// The file beneath it.
-    pub object: String,
-    /// The format; none = what the file says.
-    #[serde(serialize_with = "as_name")]
-    pub format: Option<ImageFormat>,
-    /// Bytes of disks made from it; what the file says if none is given.
-    pub size: Option<u64>,
+    /// The system disk, then the data disks that come with it.
+    pub disks: Vec<ImportDisk>,
     /// Unique within the account; the id if none is given.
     pub name: Option<String>,
     /// Free text.
@@ -82,6 +76,22 @@ pub struct ImportObject {
     pub tags: Vec<(String, String)>,
     /// Same token and parameters, same answer.
     pub client_token: Option<String>,
+}
+
+/// `DiskDeviceMapping.N` of `ImportImage`.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct ImportDisk {
+    /// The bucket.
+    pub bucket: String,
+    /// The file beneath it.
+    pub object: String,
+    /// The format; none = what the file says.
+    #[serde(serialize_with = "as_name")]
+    pub format: Option<ImageFormat>,
+    /// Bytes of disks made from it; what the file says if none is given.
+    pub size: Option<u64>,
+    /// Of a data disk, `/dev/xvdb` to `/dev/xvdz`; the first free one if none is given.
+    pub device: Option<String>,
 }
 
 fn as_name<S: serde::Serializer>(format: &Option<ImageFormat>, to: S) -> Result<S::Ok, S::Error> {

@@ -3,14 +3,18 @@
 use std::path::PathBuf;
 
 use cloud::{
-    Caller, CloudError, DescribeImages, ExportFormat, ExportImage, Field, ImageStatus,
-    ImportObject, Resource, ShareImage, TaskStatus,
+    Caller, CloudError, Countable, DescribeImages, DescribeSnapshots, ExportFormat, ExportImage,
+    Field, ImageStatus, ImportDisk, ImportObject, Resource, ShareImage, SnapshotStatus, TaskStatus,
 };
 
 use crate::lab::{Lab, MIB, wait};
 
 fn import(object: &str) -> ImportObject {
-    ImportObject { bucket: "images".into(), object: object.into(), ..Default::default() }
+    ImportObject { disks: vec![disk(object)], ..Default::default() }
+}
+
+fn disk(object: &str) -> ImportDisk {
+    ImportDisk { bucket: "images".into(), object: object.into(), ..Default::default() }
 }
 
 fn export(image: &str) -> ExportImage {
@@ -47,9 +51,12 @@ fn an_object_becomes_an_image_once_for_each_token() {
     std::fs::write(bucket(&lab).join("sub/base.raw"), vec![5; 1 << 20]).unwrap();
     let request = ImportObject {
         client_token: Some("t".into()),
-        size: Some(2 * cloud::GIB),
-        format: Some(block_store::ImageFormat::Raw),
-        ..import("sub/base.raw")
+        disks: vec![ImportDisk {
+            size: Some(2 * cloud::GIB),
+            format: Some(block_store::ImageFormat::Raw),
+            ..disk("sub/base.raw")
+        }],
+        ..Default::default()
     };
     let started = lab.cloud.import_object(&lab.key(), &request).unwrap();
     assert_eq!(ended(&lab, &started.task), TaskStatus::Finished);
@@ -69,6 +76,100 @@ fn an_object_becomes_an_image_once_for_each_token() {
 }
 
 #[test]
+fn an_import_with_data_disks_is_one_image_with_snapshots_behind_it_or_none() {
+    let (lab, gate) = Lab::gated();
+    let lab = lab.with_bucket();
+    for (name, byte) in [("a.raw", 5_u8), ("b.raw", 6), ("c.raw", 5)] {
+        std::fs::write(bucket(&lab).join(name), vec![byte; 1 << 20]).unwrap();
+    }
+    let raw = Some(block_store::ImageFormat::Raw);
+    let named = |object: &str, device: &str| ImportDisk {
+        device: Some(device.into()),
+        format: raw,
+        ..disk(object)
+    };
+    let ask = ImportObject {
+        name: Some("base".into()),
+        disks: vec![
+            disk("a.raw"),
+            ImportDisk { size: Some(3 * cloud::GIB), ..disk("b.raw") },
+            named("c.raw", "/dev/xvdb"),
+        ],
+        ..Default::default()
+    };
+    let with = |lab: &Lab, change: &dyn Fn(&mut ImportObject)| {
+        let mut request = ask.clone();
+        change(&mut request);
+        lab.refused(|| lab.cloud.import_object(&lab.key(), &request))
+    };
+    assert!(matches!(
+        with(&lab, &|request| request.disks[1].object = "no".into()),
+        CloudError::NotFound { kind: Resource::Object, .. }
+    ));
+    assert!(matches!(
+        with(&lab, &|request| request.disks[1].size = Some(1)),
+        CloudError::ImageSizeTooSmall { .. }
+    ));
+    assert!(matches!(
+        with(&lab, &|request| request.disks[1].device = Some("/dev/xvdb".into())),
+        CloudError::DeviceInUse { .. }
+    ));
+    assert!(matches!(
+        with(&lab, &|request| request.disks[1].device = Some("/dev/xvda".into())),
+        CloudError::Malformed { field: Field::Device, .. }
+    ));
+    assert!(matches!(
+        with(&lab, &|request| request.disks = vec![disk("a.raw"); 18]),
+        CloudError::TooMany { what: Countable::DataDisks, .. }
+    ));
+    assert!(matches!(with(&lab, &|request| request.disks.clear()), CloudError::Missing { .. }));
+
+    let layers = lab.layers();
+    let (before, after, started) = lab.crashed_around_nth(&gate, 1, || {
+        let started = lab.cloud.import_object(&lab.key(), &ask).unwrap();
+        assert_eq!(ended(&lab, &started.task), TaskStatus::Finished);
+        started
+    });
+    let images = |lab: &Lab| {
+        let asked = DescribeImages { ids: Some(vec![started.image.clone()]), ..Default::default() };
+        lab.cloud.describe_images(&lab.key(), &asked).unwrap().items
+    };
+    let snapshots = |lab: &Lab| {
+        let all = DescribeSnapshots { paging: cloud::Paging::All, ..Default::default() };
+        lab.cloud.describe_snapshots(&lab.key(), &all).unwrap().items
+    };
+    assert!(images(&before).is_empty() && snapshots(&before).is_empty());
+    assert_eq!(before.layers(), layers);
+    assert_eq!(ended(&before, &started.task), TaskStatus::Failed);
+    for lab in [&lab, &after] {
+        let image = images(lab).remove(0);
+        let behind = snapshots(lab);
+        assert!(behind.iter().all(|one| one.status == SnapshotStatus::Accomplished));
+        let found: Vec<_> = image
+            .data_disks
+            .iter()
+            .map(|one| {
+                (one.device.as_str(), one.size.get(), behind.iter().any(|b| b.id == one.snapshot))
+            })
+            .collect();
+        assert_eq!(found, [("/dev/xvdc", 3 * cloud::GIB, true), ("/dev/xvdb", 1 << 20, true)]);
+        assert_eq!(lab.layers(), layers + 3);
+        let request = cloud::CreateInstance { image: Some(image.id), ..Default::default() };
+        let made = lab.cloud.create_instance(&lab.operator(), &request).unwrap();
+        assert_eq!(lab.read(&made.system_disk), 5);
+        let read: Vec<_> = made.data_disks.iter().map(|disk| lab.read(disk)).collect();
+        assert_eq!(read, [6, 5]);
+        lab.start(&made.instance);
+        lab.write(&made.data_disks[0], 9);
+        lab.stop(&made.instance);
+        lab.reinit(&made.data_disks[0]).unwrap();
+        assert_eq!(lab.read(&made.data_disks[0]), 6);
+        let refused = lab.refused(|| lab.cloud.delete_snapshot(&lab.key(), &behind[0].id, true));
+        assert!(matches!(refused, CloudError::SnapshotCreatedImage { .. }));
+    }
+}
+
+#[test]
 fn an_import_is_refused_in_the_order_of_its_checks() {
     let lab = Lab::new().with_bucket();
     std::fs::write(bucket(&lab).join("x.raw"), vec![5; 1 << 20]).unwrap();
@@ -78,7 +179,7 @@ fn an_import_is_refused_in_the_order_of_its_checks() {
         lab.refused(|| lab.cloud.import_object(caller, &request))
     };
     let own = lab.key();
-    let unknown = |request: &mut ImportObject| request.bucket = "no".into();
+    let unknown = |request: &mut ImportObject| request.disks[0].bucket = "no".into();
     assert!(matches!(refused(&own, &unknown), CloudError::NotFound { kind: Resource::Bucket, .. }));
     assert!(matches!(
         refused(&lab.other("stranger"), &|_| ()),
@@ -86,12 +187,12 @@ fn an_import_is_refused_in_the_order_of_its_checks() {
     ));
     for object in ["../x.raw", "/etc/passwd", ""] {
         assert!(matches!(
-            refused(&own, &|request| request.object = object.into()),
+            refused(&own, &|request| request.disks[0].object = object.into()),
             CloudError::Malformed { field: Field::OssObject, .. }
         ));
     }
     assert!(matches!(
-        refused(&own, &|request| request.object = "y.raw".into()),
+        refused(&own, &|request| request.disks[0].object = "y.raw".into()),
         CloudError::NotFound { kind: Resource::Object, .. }
     ));
     assert!(matches!(
@@ -99,16 +200,16 @@ fn an_import_is_refused_in_the_order_of_its_checks() {
         CloudError::ValueNotSupported { field: Field::Architecture, .. }
     ));
     assert!(matches!(
-        refused(&own, &|request| request.format = Some(block_store::ImageFormat::Qcow2)),
+        refused(&own, &|request| request.disks[0].format = Some(block_store::ImageFormat::Qcow2)),
         CloudError::ImageRefused { .. }
     ));
     let raw = Some(block_store::ImageFormat::Raw);
     assert!(matches!(
-        refused(&own, &|request| (request.format, request.size) = (raw, Some(0))),
+        refused(&own, &|request| (request.disks[0].format, request.disks[0].size) = (raw, Some(0))),
         CloudError::ImageSizeTooSmall { gib: 0, least: 1 }
     ));
     assert!(matches!(
-        refused(&own.checking(), &|request| request.format = raw),
+        refused(&own.checking(), &|request| request.disks[0].format = raw),
         CloudError::DryRunPassed
     ));
     assert!(matches!(

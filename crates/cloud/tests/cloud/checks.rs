@@ -5,8 +5,8 @@ use std::fmt::Debug;
 use cloud::{
     AttachDisk, Caller, ChangePower, Cloud, CloudError, CopyImage, CreateDisk, CreateImage,
     CreateInstance, CreateSnapshot, CreateSnapshotGroup, DeleteInstances, DescribeDisks,
-    DescribeImages, ExportFormat, ExportImage, GIB, ImageFrom, ImportObject, Lock, ModifyDisk,
-    ModifyInstance, PowerChange, ReInitDisk, ReplaceSystemDisk, ResetDisk, ResizeDisk,
+    DescribeImages, ExportFormat, ExportImage, GIB, ImageFrom, ImportDisk, ImportObject, Lock,
+    ModifyDisk, ModifyInstance, PowerChange, ReInitDisk, ReplaceSystemDisk, ResetDisk, ResizeDisk,
     ResourceType, Role, RunInstances, SetAccount, ShareImage, TaskStatus,
 };
 
@@ -156,8 +156,11 @@ fn images() {
     settled(&started.task);
     std::fs::copy(&path, lab.settings.buckets["images"].directory.join("x.raw")).unwrap();
     let request = ImportObject {
-        bucket: "images".into(),
-        object: "x.raw".into(),
+        disks: vec![ImportDisk {
+            bucket: "images".into(),
+            object: "x.raw".into(),
+            ..Default::default()
+        }],
         name: text("second"),
         client_token: text("t"),
         ..Default::default()

@@ -4,7 +4,7 @@
 //! Left to others: buckets and their files (`cloud`), files named by path (`operator_image`).
 
 use block_store::ImageFormat;
-use cloud::{ExportFormat, ExportImage, ImportObject};
+use cloud::{ExportFormat, ExportImage, ImportDisk, ImportObject};
 
 use super::contract::{REGION, TAGS, gib, needed, text};
 use super::{Action, Call, Fields};
@@ -26,6 +26,7 @@ pub(super) const ACTIONS: &[Action] = &[
                 text("ClientToken"),
                 gib("DiskDeviceMapping.N.DiskImSize"),
                 text("DiskDeviceMapping.N.Format"),
+                text("DiskDeviceMapping.N.Device"),
             ],
             TAGS,
         ])
@@ -47,18 +48,8 @@ const EXPORT_FORMATS: [(&str, ExportFormat); 2] =
 fn import(call: &Call<'_>) -> Result<Fields, Refusal> {
     call.check_region()?;
     let parameters = call.parameters;
-    let number = only_disk(call)?;
-    let name = |field: &str| format!("DiskDeviceMapping.{number}.{field}");
-    // The older of the two names is still sent.
-    let size = match call.size(&name("DiskImageSize"))? {
-        None => call.size(&name("DiskImSize"))?,
-        size => size,
-    };
     let request = ImportObject {
-        bucket: parameters.needed(&name("OSSBucket"))?,
-        object: parameters.needed(&name("OSSObject"))?,
-        format: format(call, &name("Format"), &IMPORT_FORMATS)?,
-        size,
+        disks: disks(call)?,
         name: parameters.owned("ImageName"),
         description: parameters.owned("Description"),
         architecture: parameters.owned("Architecture"),
@@ -75,18 +66,30 @@ fn import(call: &Call<'_>) -> Result<Fields, Refusal> {
     ])
 }
 
-/// Only a system disk can be imported.
-fn only_disk(call: &Call<'_>) -> Result<u32, Refusal> {
-    let numbers: Vec<_> = call.parameters.numbers("DiskDeviceMapping").into_iter().collect();
-    match numbers[..] {
-        [number] => Ok(number),
-        [] => {
-            let message =
-                "DiskDeviceMapping.1.OSSBucket and DiskDeviceMapping.1.OSSObject are needed.";
-            Err(Refusal::new("MissingParameter.DiskDeviceMapping", 403, message))
-        }
-        _ => Err(Refusal::invalid("One DiskDeviceMapping is imported, the system disk.")),
+/// The first is the system disk.
+fn disks(call: &Call<'_>) -> Result<Vec<ImportDisk>, Refusal> {
+    let numbers = call.parameters.numbers("DiskDeviceMapping");
+    if numbers.is_empty() {
+        let message = "DiskDeviceMapping.1.OSSBucket and DiskDeviceMapping.1.OSSObject are needed.";
+        return Err(Refusal::new("MissingParameter.DiskDeviceMapping", 403, message));
     }
+    numbers.into_iter().map(|number| disk(call, number)).collect()
+}
+
+fn disk(call: &Call<'_>, number: u32) -> Result<ImportDisk, Refusal> {
+    let name = |field: &str| format!("DiskDeviceMapping.{number}.{field}");
+    // The older of the two names is still sent.
+    let size = match call.size(&name("DiskImageSize"))? {
+        None => call.size(&name("DiskImSize"))?,
+        size => size,
+    };
+    Ok(ImportDisk {
+        bucket: call.parameters.needed(&name("OSSBucket"))?,
+        object: call.parameters.needed(&name("OSSObject"))?,
+        format: format(call, &name("Format"), &IMPORT_FORMATS)?,
+        size,
+        device: call.parameters.owned(&name("Device")),
+    })
 }
 
 fn export(call: &Call<'_>) -> Result<Fields, Refusal> {

@@ -42,7 +42,7 @@ fn an_image_comes_from_a_bucket_and_goes_to_it() {
     };
     service.call(&key, "ImportImage", &[]).refused("MissingParameter.DiskDeviceMapping", 403);
     import(&[("DiskDeviceMapping.1.OSSObject", "")]).refused("MissingParameter", 400);
-    import(&[("DiskDeviceMapping.2.OSSObject", "x")]).refused("InvalidParameter", 400);
+    import(&[("DiskDeviceMapping.2.OSSObject", "x")]).refused("MissingParameter", 400);
     import(&[("DiskDeviceMapping.1.OSSBucket", "no")]).refused("InvalidOSSBucket.NotFound", 400);
     import(&[("DiskDeviceMapping.1.OSSObject", "../x")]).refused("InvalidOSSObject.Malformed", 400);
     import(&[("DiskDeviceMapping.1.OSSObject", "x")]).refused("InvalidOSSObject.NotFound", 400);
@@ -61,6 +61,26 @@ fn an_image_comes_from_a_bucket_and_goes_to_it() {
     import(&[("ClientToken", "c-2")]).refused("InvalidImageName.Duplicated", 400);
     let (_, disks) = service.instance(&key, &image, &[]);
     assert_eq!(disks.len(), 1);
+
+    let second = |device| {
+        import(&[
+            ("DiskDeviceMapping.2.OSSBucket", "images"),
+            ("DiskDeviceMapping.2.OSSObject", "base.raw"),
+            ("DiskDeviceMapping.2.DiskImageSize", "5"),
+            ("DiskDeviceMapping.2.Device", device),
+            ("ImageName", "of-two"),
+            ("ClientToken", "c-3"),
+        ])
+    };
+    second("/dev/xvda").refused("InvalidDevice.Malformed", 400);
+    let begun = second("/dev/xvdf").ok();
+    let text = |field: &str| begun[field].as_str().unwrap().to_owned();
+    wait_for(&service, &key, &text("TaskId"));
+    let found = service.call(&key, "DescribeImages", &[("ImageId", &text("ImageId"))]).ok();
+    let mapping = &found["Images"]["Image"][0]["DiskDeviceMappings"]["DiskDeviceMapping"][1];
+    assert_eq!((&mapping["Device"], &mapping["Size"]), (&"/dev/xvdf".into(), &"5".into()));
+    let (_, disks) = service.instance(&key, &text("ImageId"), &[]);
+    assert_eq!(disks.len(), 2);
 
     let base = [("ImageId", image.as_str()), ("OSSBucket", "images"), ("OSSPrefix", "out")];
     let export = |more: &[(&'static str, &'static str)]| {
