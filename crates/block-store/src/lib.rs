@@ -105,6 +105,7 @@ pub use histogram::{Histogram, HistogramView};
 pub use id::{Epoch, InvalidLayerId, LayerId, RequestId, Root};
 pub use image::{
     BackingPolicy, ImageError, ImageFormat, ImageSource, UnknownFormat, export_qcow2, export_raw,
+    export_vhd,
 };
 pub use import::StagedLayer;
 pub use layer::{LayerFamily, LayerInfo, LayerReader, StagedLayerDelete};

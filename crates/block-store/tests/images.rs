@@ -15,4 +15,5 @@ mod images {
     mod hostile;
     mod read;
     mod references;
+    mod vhd;
 }

@@ -415,6 +415,8 @@ pub(crate) enum ImportFormat {
     Qcow2,
     /// VMware's flat format
     Vmdk,
+    /// Hyper-V's older format, fixed or dynamic
+    Vhd,
 }
 
 #[derive(Debug, Args)]
@@ -438,6 +440,8 @@ pub(crate) enum ExportFormat {
     Raw,
     /// QEMU's format, version 3
     Qcow2,
+    /// Hyper-V's older format, fixed, sparse
+    Vhd,
 }
 
 #[derive(Debug, Subcommand)]

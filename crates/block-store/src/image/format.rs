@@ -6,7 +6,7 @@
 
 use std::{fmt, fs::File, str::FromStr};
 
-use super::{ImageError, raw::read_up_to};
+use super::{ImageError, raw::read_up_to, vhd_footer::VHD_MAGIC};
 
 /// A format of disk images.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -17,6 +17,8 @@ pub enum ImageFormat {
     Qcow2,
     /// VMware's format: a descriptor with flat extents.
     Vmdk,
+    /// Of Virtual PC and Hyper-V before VHDX, fixed or dynamic.
+    Vhd,
 }
 
 /// Whether files that an image names may be opened.
@@ -31,14 +33,15 @@ pub enum BackingPolicy {
 
 impl ImageFormat {
     /// All formats.
-    pub const ALL: [Self; 3] = [Self::Raw, Self::Qcow2, Self::Vmdk];
+    pub const ALL: [Self; 4] = [Self::Raw, Self::Qcow2, Self::Vmdk, Self::Vhd];
 
-    /// The format as `qemu-img` and the command line call it.
+    /// The format as the command line calls it, and `qemu-img` all but the last.
     pub fn name(self) -> &'static str {
         match self {
             Self::Raw => "raw",
             Self::Qcow2 => "qcow2",
             Self::Vmdk => "vmdk",
+            Self::Vhd => "vhd",
         }
     }
 
@@ -51,6 +54,8 @@ impl ImageFormat {
             Ok(Self::Qcow2)
         } else if start.starts_with(VMDK_SPARSE_MAGIC) || start.starts_with(VMDK_DESCRIPTOR_MAGIC) {
             Ok(Self::Vmdk)
+        } else if start.starts_with(VHD_MAGIC) {
+            Ok(Self::Vhd)
         } else {
             Ok(Self::Raw)
         }
@@ -72,7 +77,7 @@ impl fmt::Display for ImageFormat {
 
 /// The text is not the name of a format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the formats are raw, qcow2 and vmdk")]
+#[error("the formats are raw, qcow2, vmdk and vhd")]
 pub struct UnknownFormat;
 
 impl FromStr for ImageFormat {

@@ -11,7 +11,9 @@ use super::{
     BackingPolicy, ImageError, ImageFormat,
     directory::Directory,
     mapped::{MappedImage, check_size},
-    qcow2, raw, vmdk,
+    qcow2, raw,
+    vhd::Vhd,
+    vmdk,
     witness::Witness,
 };
 
@@ -21,7 +23,7 @@ pub struct ImageSource {
     format: ImageFormat,
     size: u64,
     content: Content,
-    /// Every file that is read, the given one first.
+    /// Every file that is read and that the content does not hold itself, the given one first.
     files: Vec<Witness>,
 }
 
@@ -29,6 +31,7 @@ pub struct ImageSource {
 enum Content {
     Raw,
     Mapped(MappedImage),
+    Vhd(Vhd),
 }
 
 impl ImageSource {
@@ -53,6 +56,7 @@ impl ImageSource {
             ImageFormat::Raw => return Self::raw(witness),
             ImageFormat::Qcow2 => qcow2::open,
             ImageFormat::Vmdk => vmdk::open,
+            ImageFormat::Vhd => return Self::vhd(witness),
         };
         let directory = match (backing, path) {
             (BackingPolicy::Follow, Some(path)) => Some(Directory::of(path)?),
@@ -81,6 +85,7 @@ impl ImageSource {
         match &self.content {
             Content::Raw => raw::read_at(self.file(), buffer, offset),
             Content::Mapped(image) => image.read_at(buffer, offset),
+            Content::Vhd(image) => image.read_at(buffer, offset),
         }
     }
 
@@ -93,12 +98,16 @@ impl ImageSource {
         match &self.content {
             Content::Raw => raw::next_data(self.file(), from, self.size),
             Content::Mapped(image) => image.next_data(from),
+            Content::Vhd(image) => image.next_data(from),
         }
     }
 
     /// Fails with [`ImageError::Changed`] if one of the files was written to, cut or replaced in
     /// place since it was opened.
     pub fn check_unchanged(&self) -> Result<(), ImageError> {
+        if let Content::Vhd(image) = &self.content {
+            image.check_unchanged()?;
+        }
         self.files.iter().try_for_each(Witness::check_unchanged)
     }
 
@@ -106,6 +115,12 @@ impl ImageSource {
         let size = raw::size_of(&witness)?;
         check_size(size)?;
         Ok(Self { format: ImageFormat::Raw, size, content: Content::Raw, files: vec![witness] })
+    }
+
+    fn vhd(witness: Witness) -> Result<Self, ImageError> {
+        let image = Vhd::open(witness)?;
+        let (format, size) = (ImageFormat::Vhd, image.size());
+        Ok(Self { format, size, content: Content::Vhd(image), files: Vec::new() })
     }
 
     fn file(&self) -> &File {

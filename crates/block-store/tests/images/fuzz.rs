@@ -31,7 +31,7 @@ fn images() -> &'static [Vec<u8>] {
 }
 
 /// Opens and reads a bounded part; any outcome is right but a panic or a hang.
-fn survive(bytes: &[u8], format: Option<ImageFormat>) {
+pub(crate) fn survive(bytes: &[u8], format: Option<ImageFormat>) {
     let mut file = tempfile::tempfile().unwrap();
     file.write_all(bytes).unwrap();
     let started = Instant::now();
@@ -108,7 +108,7 @@ proptest! {
     fn random_bytes(start in 0_usize..3, bytes in prop::collection::vec(any::<u8>(), 0..2000)) {
         let magic: &[u8] = [&b""[..], b"QFI\xfb\0\0\0\x03", b"# Disk DescriptorFile\n"][start];
         let bytes = [magic, &bytes].concat();
-        for format in [None, Some(ImageFormat::Raw), Some(ImageFormat::Qcow2), Some(ImageFormat::Vmdk)] {
+        for format in [None, Some(ImageFormat::Raw), Some(ImageFormat::Qcow2), Some(ImageFormat::Vmdk), Some(ImageFormat::Vhd)] {
             survive(&bytes, format);
         }
     }

@@ -172,8 +172,11 @@ fn failed(file: &Path, task: &Value) -> Failure {
 }
 
 fn export(control: &Control, args: &ImageExportArgs) -> Result<Report, Failure> {
-    let named_qcow2 = args.file.extension().is_some_and(|ending| ending == "qcow2");
-    let by_name = if named_qcow2 { ExportFormat::Qcow2 } else { ExportFormat::Raw };
+    let by_name = match args.file.extension().and_then(|ending| ending.to_str()) {
+        Some("qcow2") => ExportFormat::Qcow2,
+        Some("vhd") => ExportFormat::Vhd,
+        _ => ExportFormat::Raw,
+    };
     let format = args.format.unwrap_or(by_name);
     let asked = args
         .owner
@@ -199,6 +202,7 @@ impl ImportFormat {
             Self::Raw => "raw",
             Self::Qcow2 => "qcow2",
             Self::Vmdk => "vmdk",
+            Self::Vhd => "vhd",
         }
     }
 }
@@ -208,6 +212,7 @@ impl ExportFormat {
         match self {
             Self::Raw => "raw",
             Self::Qcow2 => "qcow2",
+            Self::Vhd => "vhd",
         }
     }
 }

@@ -5,15 +5,16 @@
 //! stays while it is read.
 //! Left to others: the formats (`block-store`), names and places (`bucket`).
 
-use std::fs::File;
+use std::sync::Arc;
 
-use block_store::{ImageError, export_qcow2, export_raw};
+use block_device::{BlockDevice, ByteLength};
+use block_store::{ImageError, export_qcow2, export_raw, export_vhd};
 use catalog::{
     Batch, CatalogError,
     record::{Image, ImageStatus, Task, TaskStatus},
 };
 
-use super::{ExportFormat, ExportImage, progress::TaskProgress};
+use super::{ExportFormat, ExportImage, empty_disk::EmptyDisk, progress::TaskProgress};
 use crate::{
     Caller, Cloud, CloudError, Field,
     bucket::{OpenBucket, Part},
@@ -62,6 +63,7 @@ impl Cloud {
         let ending = match request.format {
             ExportFormat::Raw => "raw",
             ExportFormat::Qcow2 => "qcow2",
+            ExportFormat::Vhd => "vhd",
         };
         let object = format!("{prefix}{}_system.{ending}", image.id);
         let part = Part { task: task.id.clone(), object };
@@ -86,17 +88,16 @@ impl Cloud {
         let file = export.bucket.create(&export.part)?;
         let progress = TaskProgress::of(self, &export.task.id, None);
         let write = || -> Result<(), CloudError> {
-            match export.image.layer {
-                Some(layer) => {
-                    let device = self.inner.store.open_layer(layer_name(layer))?;
-                    let written = match export.format {
-                        ExportFormat::Raw => export_raw(device.as_ref(), &file, &progress),
-                        ExportFormat::Qcow2 => export_qcow2(device.as_ref(), &file, &progress),
-                    };
-                    written.map_err(write_failed)?;
-                }
-                None => write_zeros(&file, export.image.size)?,
-            }
+            let device: Arc<dyn BlockDevice> = match export.image.layer {
+                Some(layer) => self.inner.store.open_layer(layer_name(layer))?,
+                None => Arc::new(EmptyDisk(ByteLength::new(export.image.size))),
+            };
+            let written = match export.format {
+                ExportFormat::Raw => export_raw(device.as_ref(), &file, &progress),
+                ExportFormat::Qcow2 => export_qcow2(device.as_ref(), &file, &progress),
+                ExportFormat::Vhd => export_vhd(device.as_ref(), &file, &progress),
+            };
+            written.map_err(write_failed)?;
             export.bucket.sync()
         };
         write().inspect_err(|_| remove(&export.bucket, &export.part))
@@ -217,11 +218,6 @@ fn remove(bucket: &OpenBucket, part: &Part) {
     if let Err(error) = bucket.remove(part) {
         tracing::warn!(object = %part.object, %error, "a part of an export stays");
     }
-}
-
-/// An image without a layer is one of an empty disk: a hole.
-fn write_zeros(file: &File, size: u64) -> Result<(), CloudError> {
-    file.set_len(size).and_then(|()| file.sync_all()).map_err(CloudError::internal)
 }
 
 fn write_failed(error: ImageError) -> CloudError {

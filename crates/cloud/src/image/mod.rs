@@ -8,6 +8,7 @@ mod copy;
 mod create;
 mod delete;
 mod describe;
+mod empty_disk;
 mod export;
 mod harden;
 mod import;
@@ -118,6 +119,8 @@ pub enum ExportFormat {
     Raw,
     /// As QEMU reads it.
     Qcow2,
+    /// Fixed, as Hyper-V reads it.
+    Vhd,
 }
 
 /// An import that has begun.

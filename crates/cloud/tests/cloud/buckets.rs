@@ -313,3 +313,31 @@ fn an_export_is_refused_in_the_order_of_its_checks() {
     let asked = DescribeImages { statuses, ..Default::default() };
     assert_eq!(lab.cloud.describe_images(&own, &asked).unwrap().total, 1);
 }
+
+#[test]
+fn an_image_of_an_empty_disk_is_exported_in_the_format_asked_for() {
+    let lab = Lab::new().with_bucket();
+    let system_disk = cloud::SystemDisk { size: Some(cloud::GIB), ..Default::default() };
+    let request = cloud::CreateInstance { system_disk, ..Default::default() };
+    let made = lab.cloud.create_instance(&lab.operator(), &request).unwrap();
+    lab.start(&made.instance);
+    lab.stop(&made.instance);
+    let snapshot = lab.snapshot(&made.system_disk);
+    let create = cloud::CreateImage::of(cloud::ImageFrom::Snapshot(snapshot));
+    let image = lab.cloud.create_image(&lab.key(), &create).unwrap();
+    let size = lab.view(&made.system_disk).unwrap().size.get();
+    for (format, ending) in
+        [(ExportFormat::Raw, "raw"), (ExportFormat::Qcow2, "qcow2"), (ExportFormat::Vhd, "vhd")]
+    {
+        let request = ExportImage { format, ..export(&image) };
+        let task = lab.cloud.export_image(&lab.key(), &request).unwrap();
+        assert_eq!(ended(&lab, &task), TaskStatus::Finished);
+        let path = bucket(&lab).join(format!("{image}_system.{ending}"));
+        wait(|| path.exists());
+        let file = std::fs::File::open(&path).unwrap();
+        let read_as = Some(ending.parse().unwrap());
+        let policy = block_store::BackingPolicy::Refuse;
+        let source = block_store::ImageSource::open(file, None, read_as, policy).unwrap();
+        assert_eq!((source.size().get(), source.next_data(0).unwrap()), (size, None));
+    }
+}

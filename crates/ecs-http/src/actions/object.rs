@@ -39,11 +39,15 @@ pub(super) const ACTIONS: &[Action] = &[
         .with_dry_run(),
 ];
 
-const IMPORT_FORMATS: [(&str, ImageFormat); 3] =
-    [("raw", ImageFormat::Raw), ("qcow2", ImageFormat::Qcow2), ("vmdk", ImageFormat::Vmdk)];
+const IMPORT_FORMATS: [(&str, ImageFormat); 4] = [
+    ("raw", ImageFormat::Raw),
+    ("qcow2", ImageFormat::Qcow2),
+    ("vmdk", ImageFormat::Vmdk),
+    ("vhd", ImageFormat::Vhd),
+];
 
-const EXPORT_FORMATS: [(&str, ExportFormat); 2] =
-    [("raw", ExportFormat::Raw), ("qcow2", ExportFormat::Qcow2)];
+const EXPORT_FORMATS: [(&str, ExportFormat); 3] =
+    [("raw", ExportFormat::Raw), ("qcow2", ExportFormat::Qcow2), ("vhd", ExportFormat::Vhd)];
 
 fn import(call: &Call<'_>) -> Result<Fields, Refusal> {
     call.check_region()?;

@@ -12,7 +12,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use block_store::{BackingPolicy, ImageError, ImageFormat, export_qcow2, export_raw};
+use block_store::{BackingPolicy, ImageError, ImageFormat, export_qcow2, export_raw, export_vhd};
 use cloud::{DescribeImages, ImageStatus, ImportImage, Paging};
 
 use super::contract::{TAGS, flag, needed, text};
@@ -45,18 +45,23 @@ pub(super) const ACTIONS: &[Action] = &[
     Action::for_operator("SoftenImage", soften).takes(&[&[needed("ImageId")]]),
 ];
 
-const IMPORT_FORMATS: [(&str, ImageFormat); 3] =
-    [("raw", ImageFormat::Raw), ("qcow2", ImageFormat::Qcow2), ("vmdk", ImageFormat::Vmdk)];
+const IMPORT_FORMATS: [(&str, ImageFormat); 4] = [
+    ("raw", ImageFormat::Raw),
+    ("qcow2", ImageFormat::Qcow2),
+    ("vmdk", ImageFormat::Vmdk),
+    ("vhd", ImageFormat::Vhd),
+];
 
 /// A format that can be written.
 #[derive(Clone, Copy, Debug)]
 enum ExportFormat {
     Raw,
     Qcow2,
+    Vhd,
 }
 
-const EXPORT_FORMATS: [(&str, ExportFormat); 2] =
-    [("raw", ExportFormat::Raw), ("qcow2", ExportFormat::Qcow2)];
+const EXPORT_FORMATS: [(&str, ExportFormat); 3] =
+    [("raw", ExportFormat::Raw), ("qcow2", ExportFormat::Qcow2), ("vhd", ExportFormat::Vhd)];
 
 const WRONG_FORMAT: (&str, u16) = ("InvalidImageFormat.Malformed", 400);
 
@@ -121,6 +126,7 @@ fn export(call: &Call<'_>) -> Result<Fields, Refusal> {
     let written = match format {
         ExportFormat::Raw => export_raw(image.device.as_ref(), &file, call.client),
         ExportFormat::Qcow2 => export_qcow2(image.device.as_ref(), &file, call.client),
+        ExportFormat::Vhd => export_vhd(image.device.as_ref(), &file, call.client),
     };
     written.map_err(|error| abandoned(&path, call.client, &error))?;
     Ok(vec![("ImageId", id.into())])
