@@ -247,6 +247,10 @@ fn filter(call: &Call<'_>, owner: Option<ImageOwnerAlias>) -> Result<DescribeIma
 
 fn statuses(call: &Call<'_>) -> Result<Option<Vec<ImageStatus>>, Refusal> {
     let Some(names) = call.parameters.comma_list("Status") else { return Ok(None) };
+    // Not in the reference, but footmark asks so for an image it waits for.
+    if names.iter().any(|name| name.eq_ignore_ascii_case("all")) {
+        return Ok(Some(STATUSES.map(|(_, status)| status).into()));
+    }
     let known =
         |name: &String| STATUSES.iter().find(|(known, _)| known == name).map(|(_, status)| *status);
     let found: Option<Vec<_>> = names.iter().map(known).collect();
