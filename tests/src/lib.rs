@@ -3,6 +3,7 @@
 //! What must always hold: the stories drive what a user drives; nothing here reaches into a crate of ours for a
 //! result. Servers listen on loopback and unix sockets only and end with their test.
 
+pub mod client;
 pub mod daemon;
 pub mod ecs;
 pub mod faulty_storage;

@@ -89,13 +89,14 @@ pub fn run(command: &mut Command) -> Outcome {
 }
 
 /// Ends a process that takes too long.
-struct Watch {
+#[derive(Debug)]
+pub(crate) struct Watch {
     done: std::sync::mpsc::Sender<()>,
     thread: thread::JoinHandle<()>,
 }
 
 impl Watch {
-    fn over(pid: u32, line: &str) -> Self {
+    pub(crate) fn over(pid: u32, line: &str) -> Self {
         let (done, waiting) = std::sync::mpsc::channel();
         let line = line.to_owned();
         let until = Instant::now() + TIME_LIMIT;
@@ -108,7 +109,7 @@ impl Watch {
         Self { done, thread }
     }
 
-    fn ended(self) {
+    pub(crate) fn ended(self) {
         // A watch that already fired no longer listens.
         let _ = self.done.send(());
         self.thread.join().expect("the watch does not panic");

@@ -2,7 +2,11 @@
 //!
 //! What must always hold: without the SDKs the test fails and says how to get them; it never passes unrun.
 
-use std::{env, path::Path, process::Command};
+use std::{
+    env,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use serde_json::Value;
 
@@ -31,27 +35,48 @@ pub fn drive_with(
     key: &Key,
     arguments: &[&str],
 ) -> Value {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("stories/python").join(match sdk {
+    let mut command = script(match sdk {
         Sdk::Tea => "tea.py",
         Sdk::Core => "core.py",
     });
-    let python = env::var_os("REINIT_TEST_PYTHON").unwrap_or_else(|| default_python().into());
-    let mut command = Command::new(&python);
-    // A proxy of the surroundings has no business between two processes of one machine.
-    for name in ["http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"]
-    {
-        command.env_remove(name);
-    }
     command.env_remove("SECURITY_TOKEN").env_remove("TLS_CA").envs(variables.iter().copied());
-    command.arg(script).args([address, &key.id, &key.secret]).args(arguments);
+    command.args([address, &key.id, &key.secret]).args(arguments);
     run(&mut command).ok().json()
 }
 
-/// Where `tests/run` prepares the SDKs.
-fn default_python() -> std::path::PathBuf {
-    let target = env::current_exe().expect("a running test has a path");
-    let target = target.ancestors().nth(3).expect("cargo keeps tests in TARGET/PROFILE/deps");
-    let python = target.join("test-python/bin/python");
-    assert!(python.exists(), "the Python SDKs are missing; `bash tests/run` prepares them");
-    python
+/// A script of `stories/python`; it leaves no compiled files beside itself.
+pub fn script(name: &str) -> Command {
+    let mut command = Command::new(python());
+    without_proxy(&mut command);
+    command.arg("-B").arg(stories().join("python").join(name));
+    command
+}
+
+/// Where the scripts are.
+pub(crate) fn stories() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("stories")
+}
+
+/// The Python that has the clients.
+pub fn python() -> PathBuf {
+    prepared("REINIT_TEST_PYTHON", "test-python/bin/python")
+}
+
+/// Where `tests/run` put something: it says so, or it is at its place below the target directory.
+pub(crate) fn prepared(variable: &str, place: &str) -> PathBuf {
+    let below_target = || {
+        let test = env::current_exe().expect("a running test has a path");
+        let target = test.ancestors().nth(3).expect("cargo keeps tests in TARGET/PROFILE/deps");
+        target.join(place)
+    };
+    let found = env::var_os(variable).map_or_else(below_target, PathBuf::from);
+    assert!(found.exists(), "{} is missing; `bash tests/run` prepares it", found.display());
+    found
+}
+
+/// A proxy of the surroundings has no business between two processes of one machine.
+pub fn without_proxy(command: &mut Command) {
+    for name in ["http_proxy", "https_proxy", "all_proxy", "no_proxy"] {
+        command.env_remove(name).env_remove(name.to_uppercase());
+    }
 }

@@ -7,6 +7,7 @@
 mod audit;
 mod backups;
 mod bad_starts;
+mod clients;
 mod crashes;
 mod demo;
 mod documents;
