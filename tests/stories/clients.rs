@@ -11,6 +11,7 @@ mod images;
 mod libcloud;
 mod replacements;
 mod resets;
+mod shapes;
 mod sharing;
 mod sources;
 mod words;

@@ -46,6 +46,7 @@ fn a_lab_is_kept_with_ansible() {
     let instance = make(&site, &image);
     let system = machine(&mut footmark, &instance).system;
     let scratch = attached(&site, &instance, &json!({"disk_name": "scratch", "size": 5}));
+    find_by_tag(&site, &instance, &[&system, &scratch]);
     assert!(site.holds(&system, &file, "raw"), "it begins as its image");
     site.io(&scratch, &["write -P 0x21 0 1M", "flush"]);
     let snapshot = snapshot(&mut footmark, &scratch, "kept");
@@ -97,6 +98,21 @@ fn make(site: &Site, image: &str) -> String {
     assert_eq!(again["changed"], false, "{again}");
     assert_eq!(text(&again["instances"][0], "id"), instance);
     instance
+}
+
+/// The instance and its disks, by a tag that it got later.
+fn find_by_tag(site: &Site, instance: &str, disks: &[&String]) {
+    let tags = json!({"owner": "a b+c&数据"});
+    let tag = json!({"resource_ids": [instance], "resource_type": "instance", "tags": tags});
+    assert_eq!(ansible(site, "ali_ecs_tag", &tag)["changed"], true);
+    let found = ansible(site, "ali_instance_info", &json!({"tags": tags}));
+    assert_eq!(found["ids"], json!([instance]), "{found}");
+    let mapped = found["instances"][0]["block_device_mappings"].as_array().unwrap();
+    let mut mapped: Vec<_> = mapped.iter().map(|disk| text(disk, "volume_id")).collect();
+    let mut disks: Vec<_> = disks.iter().map(|disk| (*disk).clone()).collect();
+    mapped.sort();
+    disks.sort();
+    assert_eq!(mapped, disks, "{found}");
 }
 
 /// A disk, made by one call of the module and attached by the next, as when a playbook is run again.

@@ -13,7 +13,7 @@ use tests::{
 use super::words::*;
 
 /// So large that its import can be cancelled while it runs.
-const LARGE_MIB: u64 = 512;
+const LARGE_MIB: u64 = 256;
 
 pub(super) fn flow(kind: Kind) {
     let directory = tempfile::Builder::new().prefix("reinit-").tempdir().unwrap();
