@@ -55,7 +55,6 @@ pub struct Client {
     calls: Option<ChildStdin>,
     answers: BufReader<ChildStdout>,
     complaints: File,
-    watch: Option<Watch>,
 }
 
 impl Kind {
@@ -78,27 +77,34 @@ impl Kind {
 impl Client {
     /// Starts a client that will speak with the daemon at this address.
     pub fn start(kind: Kind, address: &str, key: &Key) -> Self {
+        Self::start_with(kind, address, key, None)
+    }
+
+    /// The same with the token of a temporary key; Python's own SDKs have stories of their own for that.
+    pub fn start_with(kind: Kind, address: &str, key: &Key, token: Option<&str>) -> Self {
         let (name, more) = kind.script();
         let mut command = if name.ends_with(".cjs") { node(name) } else { script(name) };
         command.args([address, &key.id, &key.secret]).args(more);
+        command.env_remove("SECURITY_TOKEN").envs(token.map(|token| ("SECURITY_TOKEN", token)));
         let complaints = tempfile::tempfile().expect("a temporary file");
         let stderr = complaints.try_clone().expect("a file can be shared");
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(stderr);
         let mut process = command.spawn().unwrap_or_else(|error| panic!("{kind:?}: {error}"));
         let answers = BufReader::new(process.stdout.take().expect("it is piped"));
-        let watch = Watch::over(process.id(), &format!("{kind:?}"));
-        Self { kind, calls: process.stdin.take(), process, answers, complaints, watch: Some(watch) }
+        Self { kind, calls: process.stdin.take(), process, answers, complaints }
     }
 
     /// Calls an action: its answer, or the `code`, `status` and `message` of its refusal.
     pub fn ask(&mut self, action: &str, parameters: &Value) -> Result<Value, Value> {
         let call = json!({"action": action, "parameters": parameters}).to_string() + "\n";
         let mut line = String::new();
+        let watch = Watch::over(self.process.id(), &format!("{self}: {action} {parameters}"));
         let calls = self.calls.as_mut().expect("the client runs");
         let read = calls
             .write_all(call.as_bytes())
             .and_then(|()| calls.flush())
             .and_then(|()| self.answers.read_line(&mut line));
+        watch.ended();
         if !read.is_ok_and(|bytes| bytes > 0) {
             panic!("{self} gave up at {action} {parameters}: {}", self.complaints());
         }
@@ -176,11 +182,10 @@ fn node(name: &str) -> Command {
 /// A client ends when there is nothing more to read.
 impl Drop for Client {
     fn drop(&mut self) {
+        let watch = Watch::over(self.process.id(), &format!("{self} after its last call"));
         drop(self.calls.take());
         let ended = self.process.wait();
-        if let Some(watch) = self.watch.take() {
-            watch.ended();
-        }
+        watch.ended();
         if !thread::panicking() {
             let status = ended.expect("a child can be waited for");
             assert!(status.success(), "{self}: {status}: {}", self.complaints());

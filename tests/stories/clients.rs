@@ -8,6 +8,7 @@
 mod ansible;
 mod groups;
 mod images;
+mod keys;
 mod libcloud;
 mod replacements;
 mod resets;

@@ -1,6 +1,6 @@
 // @alicloud/pop-core: no types; by GET in the query or by POST as a form.
 //
-// pop_client.cjs ADDRESS KEY SECRET METHOD
+// pop_client.cjs ADDRESS KEY SECRET METHOD; SECURITY_TOKEN is that of a temporary key.
 'use strict';
 
 const { RPCClient } = require('@alicloud/pop-core');
@@ -12,6 +12,7 @@ const client = new RPCClient({
   accessKeySecret,
   endpoint: `http://${address}`,
   apiVersion: '2014-05-26',
+  securityToken: process.env.SECURITY_TOKEN,
 });
 
 // It spells out lists, but not objects.

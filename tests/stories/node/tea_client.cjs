@@ -1,6 +1,7 @@
 // @alicloud/ecs20140526: typed requests, typed answers.
 //
 // tea_client.cjs ADDRESS KEY SECRET [ALGORITHM]; the algorithm `v2` makes it sign as version 1 does.
+// SECURITY_TOKEN is that of a temporary key.
 'use strict';
 
 const ecs = require('@alicloud/ecs20140526');
@@ -16,6 +17,7 @@ const config = new $OpenApiUtil.Config({
   endpoint: address,
   protocol: 'HTTP',
   signatureAlgorithm,
+  securityToken: process.env.SECURITY_TOKEN,
 });
 const client = new ecs.default(config);
 

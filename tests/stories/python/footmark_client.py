@@ -1,6 +1,6 @@
 """footmark, which is what Ansible's modules speak with: through a proxy, since it has no endpoint to set.
 
-footmark_client.py ADDRESS KEY SECRET
+footmark_client.py ADDRESS KEY SECRET; SECURITY_TOKEN is that of a temporary key.
 """
 
 import json
@@ -27,7 +27,12 @@ OBJECTS = {
 
 def main(address, key, secret):
     os.environ["HTTP_PROXY"] = f"http://{address}"
-    connection = footmark.ecs.connect_to_region(REGION, acs_access_key_id=key, acs_secret_access_key=secret)
+    connection = footmark.ecs.connect_to_region(
+        REGION,
+        acs_access_key_id=key,
+        acs_secret_access_key=secret,
+        security_token=os.environ.get("SECURITY_TOKEN"),
+    )
 
     def call(action, parameters):
         try:
