@@ -96,11 +96,11 @@ impl Cloud {
             return Err(CloudError::SnapshotOfOtherDisk { snapshot, disk });
         }
         let instance = self.check_resettable(world, disk)?;
-        not_in_a_snapshot(world, disk)?;
         if snapshot.status != SnapshotStatus::Accomplished {
             let status = snapshot.status;
             return Err(CloudError::SnapshotNotReady { snapshot: snapshot_id, status });
         }
+        not_in_a_snapshot(world, disk)?;
         if source::is_too_old(snapshot, self.snapshot_cutoff()) {
             return Err(CloudError::SnapshotTooOld { snapshot: snapshot_id });
         }

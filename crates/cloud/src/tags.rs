@@ -106,6 +106,7 @@ impl Cloud {
         keys: Option<&[String]>,
     ) -> Result<(), CloudError> {
         caller.may(Right::Change, "UntagResources")?;
+        keys.unwrap_or_default().iter().try_for_each(|key| check_key(key))?;
         self.change_tags(caller, kind, ids, |mut tags| {
             tags.retain(|key, _| keys.is_some_and(|keys| !keys.contains(key)));
             Ok(tags)
@@ -121,7 +122,17 @@ impl Cloud {
         caller.may(Right::Describe, "ListTagResources")?;
         check_count(asked.ids.as_deref().unwrap_or_default())?;
         asked.paging.check()?;
+        if asked.tags.len() > MOST_TAGS {
+            return Err(CloudError::TooMany { what: Countable::TagsInCall, most: MOST_TAGS });
+        }
+        for tag in &asked.tags {
+            check_key(&tag.key)?;
+            check_value(tag.value.as_deref().unwrap_or_default())?;
+        }
         let world = self.world();
+        for id in asked.ids.iter().flatten() {
+            world.can_be_tagged(&caller.account, asked.kind, id)?;
+        }
         let own = world.tagged_of(&caller.account, asked.kind);
         let fits = own.filter(|(id, tags)| {
             listed(asked.ids.as_deref(), id)

@@ -73,7 +73,10 @@ fn code_and_status(error: &CloudError, action: &str) -> (&'static str, u16) {
         },
         CloudError::TokenMismatch { .. } => ("IdempotentParameterMismatch", 403),
 
-        CloudError::CategoryNotSupported { .. } => ("DiskCategory.OperationNotSupported", 400),
+        CloudError::CategoryNotSupported { .. } => match action {
+            "ResizeDisk" => ("InvalidDiskCategory.NotSupported", 403),
+            _ => ("DiskCategory.OperationNotSupported", 400),
+        },
         CloudError::IncorrectDiskStatus { .. } => ("IncorrectDiskStatus", 403),
         CloudError::NotAttachedThere { .. } => ("DependencyViolation", 403),
         CloudError::DiskStillAttached { .. } => ("DiskStillAttached", 403),
@@ -92,8 +95,8 @@ fn code_and_status(error: &CloudError, action: &str) -> (&'static str, u16) {
         CloudError::DiskLimitExceeded { .. } => ("InstanceDiskLimitExceeded", 403),
         CloudError::NotSameZone { .. } => ("ResourcesNotInSameZone", 403),
         CloudError::DiskError { .. } => ("DiskError", 403),
-        CloudError::SizeTooSmall { field, .. } => too_small(*field),
-        CloudError::SizeTooLarge { field, .. } => too_large(*field),
+        CloudError::SizeTooSmall { field, .. } => too_small(*field, action),
+        CloudError::SizeTooLarge { field, .. } => too_large(*field, action),
         CloudError::SmallerThanImage { .. } => ("InvalidSystemDiskSize.LessThanImageSize", 404),
 
         CloudError::InstanceLockedForSecurity { .. } => match action {
@@ -223,9 +226,9 @@ fn wrong_value(field: Field, action: &str) -> (&'static str, u16) {
         Field::OssObject => ("InvalidOSSObject.Malformed", 400),
         Field::OssPrefix => ("InvalidOSSPrefix.Malformed", 400),
         Field::ImageVersion => ("InvalidImageVersion.Malformed", 400),
+        Field::SecurityGroup => ("InvalidSecurityGroupId.NotFound", 404),
+        Field::VSwitch => ("InvalidVSwitchId.NotFound", 404),
         Field::AccountName
-        | Field::SecurityGroup
-        | Field::VSwitch
         | Field::PrivateIpAddress
         | Field::InternetChargeType
         | Field::Amount
@@ -237,19 +240,24 @@ fn wrong_value(field: Field, action: &str) -> (&'static str, u16) {
     }
 }
 
-fn too_small(field: Field) -> (&'static str, u16) {
-    if field == Field::SystemDiskSize {
-        ("InvalidSystemDiskSize.LessThanMinSize", 404)
-    } else {
-        ("InvalidDiskSize.TooSmall", 403)
+/// Only some actions tell which way a size is wrong.
+fn too_small(field: Field, action: &str) -> (&'static str, u16) {
+    match (field, action) {
+        (Field::SystemDiskSize, "ReplaceSystemDisk") => {
+            ("InvalidSystemDiskSize.LessThanMinSize", 404)
+        }
+        (Field::NewSize, _) => ("InvalidDiskSize.TooSmall", 403),
+        (other, _) => wrong_value(other, action),
     }
 }
 
-fn too_large(field: Field) -> (&'static str, u16) {
-    match field {
-        Field::SystemDiskSize => ("InvalidSystemDiskSize.MoreThanMaxSize", 404),
-        Field::NewSize => ("InvalidDiskSize.TooLarge", 403),
-        other => wrong_value(other, ""),
+fn too_large(field: Field, action: &str) -> (&'static str, u16) {
+    match (field, action) {
+        (Field::SystemDiskSize, "ReplaceSystemDisk") => {
+            ("InvalidSystemDiskSize.MoreThanMaxSize", 404)
+        }
+        (Field::NewSize, _) => ("InvalidDiskSize.TooLarge", 403),
+        (other, _) => wrong_value(other, action),
     }
 }
 

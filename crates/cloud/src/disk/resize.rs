@@ -98,7 +98,10 @@ impl Cloud {
 
 fn check_size(caller: &Caller, category: &Category, size: u64, now: u64) -> Result<(), CloudError> {
     let (field, gib) = (Field::NewSize, size / GIB);
-    if size <= now {
+    if size == now {
+        return Err(CloudError::ValueNotSupported { field, value: gib.to_string() });
+    }
+    if size < now {
         return Err(CloudError::SizeTooSmall { field, gib, least: now / GIB + 1 });
     }
     if size > category.most_gib.saturating_mul(GIB) && !caller.is_operator() {

@@ -6,7 +6,7 @@
 
 use catalog::record::{Image, ImageStatus, Origin};
 
-use super::{CreateImage, ImageDiskAsked, ImageFrom};
+use super::{CreateImage, ImageDiskAsked, ImageFrom, import::architecture};
 use crate::{
     Caller, Cloud, CloudError, Field, Quota, caller::Right, client_token::TokenSlot, ids, rules,
     tags, texts, world::World,
@@ -65,7 +65,7 @@ impl Cloud {
             size: 0,
             layer: None,
             root: None,
-            architecture: given_or(request.architecture.as_deref(), "x86_64"),
+            architecture: architecture(request.architecture.as_deref())?,
             os_type: origin.map_or_else(|| "linux".into(), |image| image.os_type.clone()),
             os_name: origin.map(|image| image.os_name.clone()).unwrap_or_default(),
             platform: texts::echoed(Field::Platform, request.platform.as_deref())?,

@@ -112,11 +112,7 @@ impl Cloud {
             size: 0,
             layer: None,
             root: None,
-            architecture: one_of(
-                Field::Architecture,
-                request.architecture.as_deref(),
-                &["x86_64", "i386", "arm64"],
-            )?,
+            architecture: architecture(request.architecture.as_deref())?,
             os_type: one_of(Field::OsType, request.os_type.as_deref(), &["linux", "windows"])?,
             os_name: platform.clone(),
             platform,
@@ -330,6 +326,11 @@ impl World {
         self.cancelled.remove(&task.id);
         self.tasks.insert(task.id.clone(), task);
     }
+}
+
+/// The one asked for, or the most common.
+pub(super) fn architecture(asked: Option<&str>) -> Result<String, CloudError> {
+    one_of(Field::Architecture, asked, &["x86_64", "i386", "arm64"])
 }
 
 /// One of these; the first unless another is asked for.

@@ -99,13 +99,18 @@ impl Cloud {
         let snapshot = snapshot.map(|id| self.ready_source(world, caller, id)).transpose()?;
         let size = size_of(asked, snapshot)?;
         let role = asked.role.or(snapshot.map(|one| one.disk_role)).unwrap_or(DiskRole::Data);
+        let device = texts::given(asked.device.as_deref());
+        if role == DiskRole::System && device.is_some_and(|device| device != SYSTEM_DEVICE) {
+            let rule = "/dev/xvda for the system disk";
+            return Err(CloudError::Malformed { field: Field::Device, rule });
+        }
         match (role, snapshot) {
             (DiskRole::System, Some(snapshot)) if content.system.is_none() => {
                 content.system = Some((snapshot, size));
             }
             (DiskRole::System, _) => return Err(CloudError::NotOneSystemDisk),
             (DiskRole::Data, snapshot) => {
-                let device = free_device(taken, asked.device.as_deref())?;
+                let device = free_device(taken, device)?;
                 taken.insert(device.clone());
                 let snapshot = snapshot.map(|one| one.id.clone()).unwrap_or_default();
                 content.data.push(ImageDisk { device, size, snapshot });

@@ -94,6 +94,10 @@ fn chosen(
     }
     let instance = texts::given(request.instance.as_deref());
     let instance = instance.map(|id| world.instance(&caller.account, id)).transpose()?;
+    // A wrong id here would take a snapshot that somebody wanted to leave out.
+    for id in &request.exclude {
+        world.disk(&caller.account, id)?;
+    }
     let disks = match instance {
         Some(instance) if request.disks.is_empty() => {
             let all = world.disks_of(&instance.id).into_iter();

@@ -128,6 +128,11 @@ fn a_grown_disk_keeps_its_size_over_a_reset() {
     assert_eq!(lab.view(&made.system_disk).unwrap().size_gib(), 3);
     assert!(matches!(
         lab.refused(|| lab.cloud.resize_disk(&lab.key(), &request)),
+        CloudError::ValueNotSupported { field: Field::NewSize, .. }
+    ));
+    let smaller = ResizeDisk { size: 2 * cloud::GIB, ..request };
+    assert!(matches!(
+        lab.refused(|| lab.cloud.resize_disk(&lab.key(), &smaller)),
         CloudError::SizeTooSmall { field: Field::NewSize, .. }
     ));
     let lab = lab.restart(|_| ());

@@ -148,13 +148,21 @@ fn delete(call: &Call<'_>) -> Result<Fields, Refusal> {
 fn resize(call: &Call<'_>) -> Result<Fields, Refusal> {
     let online =
         call.one_of("Type", &[("offline", false), ("online", true)], ("InvalidParam.Type", 400))?;
+    let online = online.unwrap_or(false);
     let request = ResizeDisk {
         disk: call.parameters.needed("DiskId")?,
         size: call.size("NewSize")?.ok_or_else(|| Refusal::missing("NewSize"))?,
-        online: online.unwrap_or(false),
+        online,
         client_token: call.parameters.owned("ClientToken"),
     };
-    call.ask(|cloud, caller| cloud.resize_disk(caller, &request))?;
+    let resized = call.ask(|cloud, caller| cloud.resize_disk(caller, &request));
+    resized.map_err(|refusal| match refusal.code {
+        // The reference has a code of its own for what is to be resized while it runs.
+        "IncorrectInstanceStatus" if online => {
+            Refusal { code: "InvalidInstanceStatus.NotRunning", ..refusal }
+        }
+        _ => refusal,
+    })?;
     Ok(vec![])
 }
 
@@ -163,7 +171,8 @@ fn modify(call: &Call<'_>) -> Result<Fields, Refusal> {
     let mut disks = parameters.list("DiskIds");
     disks.extend(parameters.owned("DiskId"));
     if disks.is_empty() {
-        return Err(Refusal::missing("DiskId"));
+        // The reference spells it like this.
+        return Err(Refusal { code: "IncompleteParamter", ..Refusal::missing("DiskId") });
     }
     let request = ModifyDisk {
         disks,
@@ -201,14 +210,14 @@ fn describe(call: &Call<'_>) -> Result<Fields, Refusal> {
     // No disk here is encrypted.
     let possible = parameters.flag("Encrypted")? != Some(true);
     let asked = DescribeDisks {
-        ids: call.ids_if(parameters.json_list("DiskIds")?, possible),
+        ids: call.ids_if(disk_ids(call)?, possible),
         name: parameters.owned("DiskName"),
         category: category(call)?,
         role: call.one_of("DiskType", &ROLES, ("InvalidDiskType.ValueNotSupported", 400))?,
         status: call.one_of("Status", &STATUSES, ("InvalidStatus.ValueNotSupported", 400))?,
         instance: parameters.owned("InstanceId"),
         snapshot: parameters.owned("SnapshotId"),
-        zone: parameters.owned("ZoneId"),
+        zone: zone(call)?,
         portable: parameters.flag("Portable")?,
         delete_with_instance: parameters.flag("DeleteWithInstance")?,
         enable_auto_snapshot: parameters.flag("EnableAutoSnapshot")?,
@@ -228,6 +237,20 @@ fn describe(call: &Call<'_>) -> Result<Fields, Refusal> {
         Tree::list("Disk", page.items.iter().map(|disk| Tree::Object(view(disk)))),
     ));
     Ok(fields)
+}
+
+/// The reference has a code of its own for a list that is none.
+fn disk_ids(call: &Call<'_>) -> Result<Option<Vec<String>>, Refusal> {
+    let refused = |refusal| Refusal { code: "InvalidParameter.DiskIds", ..refusal };
+    call.parameters.json_list("DiskIds").map_err(refused)
+}
+
+/// This list refuses zones that are not there; others leave out what is in none.
+fn zone(call: &Call<'_>) -> Result<Option<String>, Refusal> {
+    let zones = call.cloud.settings().zones.iter();
+    let known: Vec<_> = zones.map(|zone| (zone.as_str(), zone.as_str())).collect();
+    let refused = ("InvalidZoneId.NotFound", 400);
+    Ok(call.one_of("ZoneId", &known, refused)?.map(str::to_owned))
 }
 
 fn category(call: &Call<'_>) -> Result<Option<String>, Refusal> {

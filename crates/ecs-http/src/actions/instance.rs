@@ -146,8 +146,7 @@ fn template(call: &Call<'_>) -> Result<CreateInstance, Refusal> {
         vswitch: parameters.owned("VSwitchId"),
         private_ip: parameters.owned("PrivateIpAddress"),
         internet_charge_type: parameters.owned("InternetChargeType"),
-        // A text: `optimized` or `none`.
-        io_optimized: parameters.text("IoOptimized").map(|text| text != "none"),
+        io_optimized: io_optimized(call)?,
         tags: parameters.tags(),
         security_enhancement: parameters.owned("SecurityEnhancementStrategy"),
         system_disk: system_disk(call)?,
@@ -156,13 +155,26 @@ fn template(call: &Call<'_>) -> Result<CreateInstance, Refusal> {
     })
 }
 
+/// A text, which `DescribeInstances` takes as a flag.
+fn io_optimized(call: &Call<'_>) -> Result<Option<bool>, Refusal> {
+    match call.parameters.text("IoOptimized") {
+        Some("optimized") => Ok(Some(true)),
+        Some("none") => Ok(Some(false)),
+        _ => call.parameters.flag("IoOptimized"),
+    }
+}
+
 /// In months. A week counts as the month it is in.
 fn period(call: &Call<'_>) -> Result<Option<u32>, Refusal> {
     let Some(period) = call.parameters.number::<u32>("Period")? else { return Ok(None) };
     match call.parameters.text("PeriodUnit") {
         Some("Year") => Ok(Some(period.saturating_mul(12))),
         Some("Week") => Ok(Some(period.div_ceil(4))),
-        Some(_) | None => Ok(Some(period)),
+        Some("Month") | None => Ok(Some(period)),
+        Some(_) => {
+            let message = "The parameter PeriodUnit must be Week, Month or Year.";
+            Err(Refusal::new("InvalidPeriod", 400, message))
+        }
     }
 }
 

@@ -307,7 +307,7 @@ fn what_the_reference_asks_for_is_asked_for() {
     }
     for (action, own, code, status) in [
         ("ResizeDisk", ("DiskId", "d-1"), "MissingParameter", 400),
-        ("DescribeDisks", ("DiskIds", "d-1"), "InvalidParameter", 400),
+        ("DescribeDisks", ("DiskIds", "d-1"), "InvalidParameter.DiskIds", 400),
         ("DescribeDisks", ("Status", "Broken"), "InvalidStatus.ValueNotSupported", 400),
         ("DescribeDisks", ("DiskType", "tape"), "InvalidDiskType.ValueNotSupported", 400),
         ("DescribeDisks", ("PageSize", "101"), "InvalidParameter", 400),

@@ -85,7 +85,7 @@ fn a_dry_run_says_what_would_be_and_changes_nothing() {
     service.call(&key, "DeleteImage", &forced).refused("DryRunOperation", 400);
     service.call(&key, "DescribeDisks", &[("DryRun", "true")]).refused("DryRunOperation", 400);
     let asked = [("DryRun", "true"), ("DiskIds", "no list")];
-    service.call(&key, "DescribeDisks", &asked).refused("InvalidParameter", 400);
+    service.call(&key, "DescribeDisks", &asked).refused("InvalidParameter.DiskIds", 400);
     service
         .call(&key, "DeleteDisk", &[("DiskId", "d-1"), ("DryRun", "true")])
         .refused("InvalidDiskId.NotFound", 404);

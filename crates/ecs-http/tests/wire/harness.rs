@@ -12,7 +12,7 @@ use std::{
 
 use block_device::NoExports;
 use block_store::{FileStorage, Store};
-use catalog::SledCatalog;
+use catalog::{Catalog, SledCatalog};
 use cloud::{Cloud, OpenCloud, Settings, SystemClock};
 use ecs_http::{AuditPlace, Front, Limits, OpenFront, serve};
 use serde_json::Value;
@@ -29,6 +29,7 @@ use crate::signing::{Key, form, signed};
 pub struct Service {
     pub address: SocketAddr,
     pub cloud: Cloud,
+    pub catalog: Arc<SledCatalog>,
     socket: PathBuf,
     stop: Option<oneshot::Sender<()>>,
     served: Option<JoinHandle<()>>,
@@ -52,9 +53,11 @@ impl Service {
     fn open(directory: TempDir, limits: Limits, settings: Settings) -> Self {
         let storage = FileStorage::open(directory.path()).unwrap();
         let (catalog, _) = SledCatalog::open(&directory.path().join("catalog")).unwrap();
+        let catalog = Arc::new(catalog);
+        let records: Arc<dyn Catalog> = Arc::<SledCatalog>::clone(&catalog);
         let cloud = Cloud::open(OpenCloud {
             store: Store::open(Arc::new(storage)).unwrap(),
-            catalog: Arc::new(catalog),
+            catalog: records,
             exports: Arc::new(NoExports),
             settings,
             secret_key: directory.path().join("secret.key"),
@@ -88,7 +91,7 @@ impl Service {
             });
         });
         let address = told.recv().unwrap();
-        Self { address, cloud, socket, stop: Some(stop), served: Some(served), directory }
+        Self { address, cloud, catalog, socket, stop: Some(stop), served: Some(served), directory }
     }
 
     /// Stops it; true if it did so in order.

@@ -16,6 +16,7 @@ mod gate;
 mod groups;
 mod harness;
 mod image_forms;
+mod misuse;
 mod objects;
 mod openapi;
 mod operator;

@@ -85,7 +85,7 @@ fn row_7_a_snapshot_that_takes_its_time() {
 }
 
 /// 1 MiB, past the exports, for the snapshot to hash.
-fn write(service: &Service, disk: &str) {
+pub fn write(service: &Service, disk: &str) {
     use block_device::{BlockDevice as _, ByteOffset, Durability};
     let store = service.cloud.store();
     let handle = store.open_disk(&disk.parse().unwrap()).unwrap();
