@@ -26,6 +26,7 @@ mod origins;
 mod rebuild;
 mod refusals;
 mod restarts;
+mod schemathesis;
 mod scrub;
 mod security_layers;
 mod space;
