@@ -280,7 +280,12 @@ impl Call<'_> {
         }
         if pairs.iter().any(|(key, _)| key.is_empty()) {
             let message = "A tag value was given without its key.";
-            return Err(Refusal::new("InvalidTag.Mismatch", 400, message));
+            let code = match self.action {
+                // It has the codes of those that change tags.
+                "ListTagResources" => "InvalidTagKey.Malformed",
+                _ => "InvalidTag.Mismatch",
+            };
+            return Err(Refusal::new(code, 400, message));
         }
         let filter = |(key, value): (String, String)| TagFilter {
             key,

@@ -1,6 +1,6 @@
 //! Tags: put on, taken off, listed.
 
-use cloud::{ResourceType, TagFilter, TagList, TagPattern};
+use cloud::{ResourceType, TagList, TagPattern};
 
 use super::contract::{Group, PAGES, REGION, TAGS, TOKENS, flag, needed, text};
 use super::{Action, Call, Fields, MOST_TAG_FILTERS, next_token};
@@ -65,7 +65,7 @@ fn list(call: &Call<'_>) -> Result<Fields, Refusal> {
     let asked = TagList {
         kind,
         ids: Some(ids).filter(|ids| !ids.is_empty()),
-        tags: filters(call),
+        tags: call.tag_filters()?,
         patterns: patterns(call)?,
         paging: call.paging()?,
     };
@@ -96,15 +96,6 @@ fn patterns(call: &Call<'_>) -> Result<Vec<TagPattern>, Refusal> {
         Ok(TagPattern { key, values: call.parameters.list(&format!("TagFilter.{n}.TagValues")) })
     };
     numbers.into_iter().map(pattern).collect()
-}
-
-/// A key that is none is the affair of the cloud, whose code for it this action has.
-fn filters(call: &Call<'_>) -> Vec<TagFilter> {
-    let filter = |(key, value): (String, String)| TagFilter {
-        key,
-        value: Some(value).filter(|value| !value.is_empty()),
-    };
-    call.parameters.tags().into_iter().map(filter).collect()
 }
 
 fn resources(call: &Call<'_>) -> Result<(ResourceType, Vec<String>), Refusal> {
