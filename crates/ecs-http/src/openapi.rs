@@ -1,6 +1,6 @@
-//! `/openapi.json` and `/docs`: what the actions take, made from the table they are served by.
+//! `/openapi.json` and `/docs`: what the actions take and answer, made from the table they are served by.
 //!
-//! What must always hold: nothing here names an action or a parameter of one; both documents tell the
+//! What must always hold: nothing here names an action, a parameter or a field of one; both documents tell the
 //! actions of the door they are asked through. The page needs nothing but itself, no script either.
 //! Left to others: the table (`actions`).
 //!
@@ -13,12 +13,13 @@ use axum::{body::Body, extract::State, http::Response};
 use serde_json::{Map, Value, json};
 
 use crate::{
-    actions::{self, Action, Kind, Parameter},
+    actions::{self, Action, Field, Kind, Parameter, Shape},
     front::{Door, Front},
     limits, response,
 };
 
 const JSON: &str = "application/json";
+const XML: &str = "text/xml";
 const HTML: &str = "text/html; charset=utf-8";
 
 /// The description for programs.
@@ -48,7 +49,7 @@ fn document(door: Door) -> Value {
         "paths": paths.collect::<Map<_, _>>(),
         "components": {
             "parameters": common(door),
-            "schemas": { "Error": error() },
+            "schemas": schemas(door),
             "responses": { "Refusal": refusal() },
             "securitySchemes": schemes(door),
         },
@@ -113,7 +114,7 @@ fn operation(action: &Action, door: Door) -> Value {
     json!({
         "operationId": action.name,
         "parameters": parameters,
-        "responses": { "200": success(), "default": { "$ref": "#/components/responses/Refusal" } },
+        "responses": { "200": success(action), "default": { "$ref": "#/components/responses/Refusal" } },
     })
 }
 
@@ -167,22 +168,69 @@ fn text(description: &str) -> Value {
     })
 }
 
-fn success() -> Value {
+fn success(action: &Action) -> Value {
+    let schema = json!({ "$ref": format!("#/components/schemas/{}", answer_name(action)) });
     json!({
-        "description": "Done. The fields of the action, in JSON or XML as Format asks.",
-        "content": { JSON: { "schema": {
-            "type": "object",
-            "required": ["RequestId"],
-            "properties": { "RequestId": { "type": "string" } },
-        } } },
+        "description": "Done. In JSON or XML, as Format asks.",
+        "content": { JSON: { "schema": schema }, XML: { "schema": schema } },
     })
+}
+
+/// Also the name of the root element in XML.
+fn answer_name(action: &Action) -> String {
+    format!("{}Response", action.name)
+}
+
+fn schemas(door: Door) -> Value {
+    let answers =
+        actions::all(door).map(|action| (answer_name(action), object(action.fields(door), door)));
+    let mut schemas: Map<_, _> = answers.collect();
+    schemas.insert("Error".into(), error());
+    schemas.into()
+}
+
+fn object(fields: impl Iterator<Item = &'static Field>, door: Door) -> Value {
+    let (mut properties, mut required) = (Map::new(), vec![]);
+    for field in fields {
+        properties.insert(field.name.into(), value(field.shape, door));
+        required.extend(field.always.then_some(field.name));
+    }
+    closed(&properties, &required)
+}
+
+/// Nothing else is ever in it.
+fn closed(properties: &Map<String, Value>, required: &[&str]) -> Value {
+    json!({
+        "type": "object",
+        "properties": properties,
+        "required": required,
+        "additionalProperties": false,
+    })
+}
+
+fn value(shape: Shape, door: Door) -> Value {
+    match shape {
+        Shape::Text => json!({ "type": "string" }),
+        Shape::Whole => json!({ "type": "integer", "minimum": 0 }),
+        Shape::Fraction => json!({ "type": "number" }),
+        Shape::Flag => json!({ "type": "boolean" }),
+        Shape::Object(told) => object(actions::through(told, door), door),
+        Shape::List(child, told) => list(child, &object(actions::through(told, door), door)),
+        Shape::Texts(child) => list(child, &value(Shape::Text, door)),
+    }
+}
+
+/// The repeated child in its container, which is what XML makes of an array too.
+fn list(child: &str, items: &Value) -> Value {
+    let array = json!({ "type": "array", "items": items });
+    closed(&[(child.to_owned(), array)].into_iter().collect(), &[child])
 }
 
 fn refusal() -> Value {
     let schema = json!({ "$ref": "#/components/schemas/Error" });
     json!({
         "description": "Refused or failed; the code says why.",
-        "content": { JSON: { "schema": schema } },
+        "content": { JSON: { "schema": schema }, XML: { "schema": schema } },
     })
 }
 
@@ -202,16 +250,50 @@ fn page(door: Door) -> String {
     }
     page.push_str("</ul>");
     for action in actions::all(door) {
-        let _ = write!(page, "<h2 id=\"{0}\">{0}</h2><table>{COLUMNS}", action.name);
-        for one in action.parameters(door) {
-            let needed = if is_needed(one, door) { "yes" } else { "" };
-            let kind = kind_in_words(action, one);
-            let _ = write!(page, "<tr><td>{}<td>{kind}<td>{needed}</tr>", one.name);
-        }
+        let _ = write!(page, "<h2 id=\"{0}\">{0}</h2>", action.name);
+        write_parameters(&mut page, action, door);
+        let _ = write!(page, "<table>{ANSWER}");
+        write_fields(&mut page, "", action.fields(door), door);
         page.push_str("</table>");
     }
     page.push_str("</html>\n");
     page
+}
+
+fn write_parameters(page: &mut String, action: &Action, door: Door) {
+    let _ = write!(page, "<table>{COLUMNS}");
+    for one in action.parameters(door) {
+        let needed = if is_needed(one, door) { "yes" } else { "" };
+        let kind = kind_in_words(action, one);
+        let _ = write!(page, "<tr><td>{}<td>{kind}<td>{needed}</tr>", one.name);
+    }
+    page.push_str("</table>");
+}
+
+/// What is inside of a field comes below it, under the whole way to it.
+fn write_fields(
+    page: &mut String,
+    path: &str,
+    fields: impl Iterator<Item = &'static Field>,
+    door: Door,
+) {
+    for field in fields {
+        let path = format!("{path}{}", field.name);
+        let (shown, kind, told) = match field.shape {
+            Shape::Text => (path, "text", None),
+            Shape::Whole => (path, "whole number", None),
+            Shape::Fraction => (path, "number", None),
+            Shape::Flag => (path, "true or false", None),
+            Shape::Object(told) => (path, "object", Some(told)),
+            Shape::List(child, told) => (format!("{path}.{child}[]"), "object", Some(told)),
+            Shape::Texts(child) => (format!("{path}.{child}[]"), "text", None),
+        };
+        let always = if field.always { "always" } else { "at times" };
+        let _ = write!(page, "<tr><td>{shown}<td>{kind}<td>{always}</tr>");
+        if let Some(told) = told {
+            write_fields(page, &format!("{shown}."), actions::through(told, door), door);
+        }
+    }
 }
 
 const HEAD: &str = "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>Reinit</title>\
@@ -222,6 +304,8 @@ const HEAD: &str = "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><ti
     <a href=\"/openapi.json\">openapi.json</a>.<ul>";
 
 const COLUMNS: &str = "<tr><th>parameter<th>type<th>needed</tr>";
+
+const ANSWER: &str = "<tr><th>field of the answer<th>type<th>there</tr>";
 
 fn kind_in_words(action: &Action, one: &Parameter) -> String {
     match one.kind {

@@ -8,6 +8,9 @@ use cloud::{
 use super::contract::{
     CREATED, PAGES, REGION, TAGS, TOKENS_OF_DISKS, flag, gib, ids, needed, text,
 };
+use super::shape::{
+    Field, NEXT, PAGE, TAGS_SHOWN, flag_field, list_field, text_field, whole_field,
+};
 use super::{Action, Call, Fields, lock_name, next_token, page_fields, seconds, tags};
 use crate::{refusal::Refusal, tree::Tree};
 
@@ -37,22 +40,25 @@ pub(super) const ACTIONS: &[Action] = &[
             PAGES,
             TOKENS_OF_DISKS,
         ])
+        .answers(&[PAGE, NEXT, &[list_field("Disks", "Disk", &[DISK])]])
         .that_only_asks(),
-    Action::new("CreateDisk", create).takes(&[
-        REGION,
-        &[
-            text("ZoneId"),
-            text("InstanceId"),
-            gib("Size"),
-            text("SnapshotId"),
-            text("ImageId").of_operator(),
-            text("DiskCategory"),
-            text("DiskName"),
-            text("Description"),
-            text("ClientToken"),
-        ],
-        TAGS,
-    ]),
+    Action::new("CreateDisk", create)
+        .takes(&[
+            REGION,
+            &[
+                text("ZoneId"),
+                text("InstanceId"),
+                gib("Size"),
+                text("SnapshotId"),
+                text("ImageId").of_operator(),
+                text("DiskCategory"),
+                text("DiskName"),
+                text("Description"),
+                text("ClientToken"),
+            ],
+            TAGS,
+        ])
+        .answers(&[&[text_field("DiskId")]]),
     Action::new("AttachDisk", attach).takes(&[&[
         needed("DiskId"),
         needed("InstanceId"),
@@ -76,17 +82,58 @@ pub(super) const ACTIONS: &[Action] = &[
         flag("DeleteAutoSnapshot"),
         flag("EnableAutoSnapshot"),
     ]]),
-    Action::new("ReplaceSystemDisk", replace).takes(&[&[
-        needed("InstanceId"),
-        needed("ImageId"),
-        text("DiskId"),
-        gib("SystemDisk.Size"),
-        text("Password"),
-        text("KeyPairName"),
-        text("SecurityEnhancementStrategy"),
-        text("ClientToken"),
-    ]]),
+    Action::new("ReplaceSystemDisk", replace)
+        .takes(&[&[
+            needed("InstanceId"),
+            needed("ImageId"),
+            text("DiskId"),
+            gib("SystemDisk.Size"),
+            text("Password"),
+            text("KeyPairName"),
+            text("SecurityEnhancementStrategy"),
+            text("ClientToken"),
+        ]])
+        .answers(&[&[text_field("DiskId")]]),
 ];
+
+/// A disk as `DescribeDisks` shows it.
+pub(super) const DISK: &[Field] = &[
+    text_field("DiskId"),
+    text_field("RegionId"),
+    text_field("ZoneId"),
+    text_field("DiskName"),
+    text_field("Description"),
+    text_field("Type"),
+    text_field("Category"),
+    whole_field("Size"),
+    text_field("Status"),
+    text_field("ImageId"),
+    text_field("SourceSnapshotId"),
+    text_field("SourceDiskId"),
+    text_field("ProductCode"),
+    flag_field("Portable"),
+    text_field("InstanceId"),
+    text_field("Device"),
+    text_field("AttachedTime"),
+    text_field("DetachedTime"),
+    list_field("Attachments", "Attachment", &[ATTACHMENT]),
+    list_field("MountInstances", "MountInstance", &[ATTACHMENT]),
+    whole_field("MountInstanceNum"),
+    flag_field("DeleteWithInstance"),
+    flag_field("DeleteAutoSnapshot"),
+    flag_field("EnableAutoSnapshot"),
+    flag_field("EnableAutomatedSnapshotPolicy"),
+    text_field("CreationTime"),
+    text_field("DiskChargeType"),
+    text_field("ExpiredTime"),
+    flag_field("Encrypted"),
+    text_field("SerialNumber"),
+    list_field("OperationLocks", "OperationLock", &[&[text_field("LockReason")]]),
+    TAGS_SHOWN,
+];
+
+const ATTACHMENT: &[Field] =
+    &[text_field("InstanceId"), text_field("Device"), text_field("AttachedTime")];
 
 const STATUSES: [(&str, DiskStatus); 6] = [
     ("In_use", DiskStatus::InUse),

@@ -6,6 +6,9 @@ use cloud::{
 };
 
 use super::contract::{CREATED, PAGES, REGION, TAGS, TOKENS, commas, flag, gib, needed, text};
+use super::shape::{
+    Field, PAGE, TAGS_SHOWN, flag_field, list_field, object_field, text_field, whole_field,
+};
 use super::{Action, Call, Fields, disk::ROLES, page_fields, seconds, snapshot::usage, tags};
 use crate::{refusal::Refusal, tree::Tree};
 
@@ -29,6 +32,7 @@ pub(super) const ACTIONS: &[Action] = &[
             PAGES,
             TOKENS,
         ])
+        .answers(&[PAGE, &[text_field("RegionId"), list_field("Images", "Image", &[IMAGE])]])
         .that_only_asks(),
     Action::new("CreateImage", create)
         .takes(&[
@@ -49,6 +53,7 @@ pub(super) const ACTIONS: &[Action] = &[
             ],
             TAGS,
         ])
+        .answers(&[&[text_field("ImageId")]])
         .with_dry_run(),
     Action::new("CopyImage", copy)
         .takes(&[
@@ -62,6 +67,7 @@ pub(super) const ACTIONS: &[Action] = &[
             ],
             TAGS,
         ])
+        .answers(&[&[text_field("ImageId")]])
         .with_dry_run(),
     Action::new("DeleteImage", delete)
         .takes(&[REGION, &[needed("ImageId"), flag("Force")]])
@@ -74,7 +80,66 @@ pub(super) const ACTIONS: &[Action] = &[
         .with_dry_run(),
     Action::new("DescribeImageSharePermission", shares)
         .takes(&[REGION, &[needed("ImageId")], PAGES, TOKENS])
+        .answers(&[
+            PAGE,
+            &[
+                text_field("ImageId"),
+                text_field("RegionId"),
+                list_field(
+                    "Accounts",
+                    "Account",
+                    &[&[text_field("AliyunId"), text_field("SharedTime")]],
+                ),
+                // There are no groups: always empty.
+                list_field("ShareGroups", "ShareGroup", &[&[text_field("Group")]]),
+            ],
+        ])
         .that_only_asks(),
+];
+
+const IMAGE: &[Field] = &[
+    text_field("ImageId"),
+    text_field("ImageName"),
+    text_field("ImageVersion"),
+    text_field("Description"),
+    text_field("Status"),
+    text_field("Progress"),
+    whole_field("Size"),
+    text_field("Architecture"),
+    text_field("OSType"),
+    text_field("OSName"),
+    text_field("Platform"),
+    text_field("ImageOwnerAlias"),
+    whole_field("ImageOwnerId"),
+    text_field("IsSelfShared"),
+    flag_field("IsPublic"),
+    flag_field("IsCopied"),
+    flag_field("IsSubscribed"),
+    flag_field("IsSupportCloudinit"),
+    flag_field("IsSupportIoOptimized"),
+    text_field("Usage"),
+    text_field("ProductCode"),
+    text_field("CreationTime"),
+    list_field("DiskDeviceMappings", "DiskDeviceMapping", &[MAPPING]),
+    TAGS_SHOWN,
+    object_field("SecurityLayer", &[LAYER]).at_times().to_operator(),
+];
+
+const MAPPING: &[Field] = &[
+    text_field("Type"),
+    text_field("Device"),
+    text_field("Size"),
+    text_field("SnapshotId"),
+    text_field("Format"),
+    flag_field("Encrypted"),
+    text_field("Progress"),
+];
+
+const LAYER: &[Field] = &[
+    text_field("SnapshotId"),
+    whole_field("SizeBytes"),
+    text_field("Root"),
+    text_field("CreationTime"),
 ];
 
 const STATUSES: [(&str, ImageStatus); 6] = [

@@ -8,6 +8,10 @@ use cloud::{
 use super::contract::{
     CREATED, Group, PAGES, REGION, TAGS, TOKENS, flag, gib, ids, needed, text, whole,
 };
+use super::shape::{
+    Field, NEXT, PAGE, TAGS_SHOWN, flag_field, list_field, object_field, text_field, texts_field,
+    whole_field,
+};
 use super::{Action, Call, Fields, lock_name, minutes, next_token, page_fields, tags};
 use crate::{refusal::Refusal, tree::Tree};
 
@@ -77,16 +81,30 @@ pub(super) const ACTIONS: &[Action] = &[
             PAGES,
             TOKENS,
         ])
+        .answers(&[PAGE, NEXT, &[list_field("Instances", "Instance", &[INSTANCE])]])
         .that_only_asks(),
     Action::new("DescribeInstanceStatus", describe_status)
         .takes(&[REGION, &[text("InstanceId.N"), text("ZoneId")], PAGES, TOKENS])
+        .answers(&[
+            PAGE,
+            &[list_field(
+                "InstanceStatuses",
+                "InstanceStatus",
+                &[&[text_field("InstanceId"), text_field("Status")]],
+            )],
+        ])
         .that_only_asks(),
     Action::new("DescribeUserData", describe_user_data)
         .takes(&[&[needed("InstanceId")]])
+        .answers(&[&[text_field("InstanceId"), text_field("RegionId"), text_field("UserData")]])
         .that_only_asks(),
-    Action::new("CreateInstance", create).takes(&[REGION, NEW, TAGS]).with_dry_run(),
+    Action::new("CreateInstance", create)
+        .takes(&[REGION, NEW, TAGS])
+        .answers(&[&[text_field("InstanceId")]])
+        .with_dry_run(),
     Action::new("RunInstances", run)
         .takes(&[REGION, &[whole("Amount", 1, 100)], NEW, TAGS])
+        .answers(&[&[texts_field("InstanceIdSets", "InstanceIdSet")]])
         .with_dry_run(),
     Action::new("ModifyInstanceAttribute", modify).takes(&[&[
         needed("InstanceId"),
@@ -101,6 +119,55 @@ pub(super) const ACTIONS: &[Action] = &[
         &[needed("InstanceId.N"), text("ClientToken")],
         DELETE,
     ]),
+];
+
+const INSTANCE: &[Field] = &[
+    text_field("InstanceId"),
+    text_field("InstanceName"),
+    text_field("Description"),
+    text_field("HostName"),
+    text_field("Status"),
+    text_field("ImageId"),
+    text_field("InstanceType"),
+    text_field("InstanceTypeFamily"),
+    whole_field("Cpu"),
+    whole_field("Memory"),
+    text_field("OSName"),
+    text_field("OSType"),
+    text_field("RegionId"),
+    text_field("ZoneId"),
+    text_field("SerialNumber"),
+    text_field("KeyPairName"),
+    flag_field("DeviceAvailable"),
+    flag_field("IoOptimized"),
+    text_field("InstanceChargeType"),
+    text_field("CreationTime"),
+    text_field("StartTime"),
+    text_field("ExpiredTime"),
+    list_field("OperationLocks", "LockReason", &[&[text_field("LockReason")]]),
+    TAGS_SHOWN,
+    text_field("InstanceNetworkType"),
+    text_field("InternetChargeType"),
+    whole_field("InternetMaxBandwidthIn"),
+    whole_field("InternetMaxBandwidthOut"),
+    texts_field("InnerIpAddress", "IpAddress"),
+    texts_field("PublicIpAddress", "IpAddress"),
+    object_field(
+        "EipAddress",
+        &[&[text_field("AllocationId"), text_field("InternetChargeType"), text_field("IpAddress")]],
+    ),
+    // There are none: always empty.
+    list_field("NetworkInterfaces", "NetworkInterface", &[&[text_field("Type")]]),
+    texts_field("SecurityGroupIds", "SecurityGroupId"),
+    object_field(
+        "VpcAttributes",
+        &[&[
+            text_field("NatIpAddress"),
+            texts_field("PrivateIpAddress", "IpAddress"),
+            text_field("VSwitchId"),
+            text_field("VpcId"),
+        ]],
+    ),
 ];
 
 const STATUSES: [(&str, InstanceStatus); 5] = [

@@ -5,6 +5,7 @@
 use cloud::{ChangePower, PowerChange, PowerChanged};
 
 use super::contract::{REGION, flag, needed, text};
+use super::shape::{Field, list_field, text_field};
 use super::{Action, Call, Fields};
 use crate::{refusal::Refusal, status, tree::Tree};
 
@@ -20,14 +21,30 @@ pub(super) const ACTIONS: &[Action] = &[
         .with_dry_run(),
     Action::new("StartInstances", |call| several(call, PowerChange::Start))
         .takes(&[REGION, &[text("BatchOptimization"), needed("InstanceId.N"), flag("ForceStop")]])
+        .answers(&[&[CHANGED]])
         .with_dry_run(),
     Action::new("StopInstances", |call| several(call, PowerChange::Stop))
         .takes(&[REGION, &[text("BatchOptimization"), needed("InstanceId.N"), flag("ForceStop")]])
+        .answers(&[&[CHANGED]])
         .with_dry_run(),
     Action::new("RebootInstances", |call| several(call, PowerChange::Reboot))
         .takes(&[REGION, &[text("BatchOptimization"), needed("InstanceId.N"), flag("ForceStop")]])
+        .answers(&[&[CHANGED]])
         .with_dry_run(),
 ];
+
+/// One row for each instance asked for.
+const CHANGED: Field = list_field(
+    "InstanceResponses",
+    "InstanceResponse",
+    &[&[
+        text_field("InstanceId"),
+        text_field("PreviousStatus"),
+        text_field("CurrentStatus"),
+        text_field("Code"),
+        text_field("Message"),
+    ]],
+);
 
 fn one(call: &Call<'_>, change: PowerChange) -> Result<Fields, Refusal> {
     let instances = vec![call.parameters.needed("InstanceId")?];

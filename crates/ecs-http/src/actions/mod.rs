@@ -3,7 +3,8 @@
 //! What must always hold
 //! 1. An action that is not in a list here does not exist, whatever ECS knows.
 //! 2. What an operator alone may do is not there for requests over TCP.
-//! 3. An action sees the parameters it declares (`contract`) and no others.
+//! 3. An action sees the parameters it declares (`contract`) and no others, and answers the fields it
+//!    declares (`shape`) and no others.
 //! 4. `DryRun=true` never changes anything: what only asks is done and its answer dropped, the cloud
 //!    is asked by a caller for whom it does nothing, and any other action refuses it.
 //!
@@ -21,6 +22,7 @@ mod operator_image;
 mod operator_scrub;
 mod place;
 mod reset;
+mod shape;
 mod snapshot;
 mod snapshot_group;
 mod tag;
@@ -33,8 +35,10 @@ use cloud::{Caller, Cloud, CloudError, GIB, Lock, Origin, Paging, ResetDone, Tag
 use jiff::Timestamp;
 
 pub(crate) use contract::{DRY_RUN, Kind, Parameter};
+pub(crate) use shape::{Field, Shape, through};
 
 use contract::Group;
+use shape::Told;
 
 use crate::{
     client::Client, front::Door, parameters::Parameters, refusal::Refusal, status, tree::Tree,
@@ -51,6 +55,7 @@ pub(crate) struct Action {
     reach: Reach,
     dry_run: DryRun,
     takes: &'static [Group],
+    answers: Told,
     run: fn(&Call<'_>) -> Result<Fields, Refusal>,
 }
 
@@ -137,7 +142,8 @@ impl Action {
     /// Unless it says otherwise, it changes something by one call of the cloud, which is told of a dry
     /// run through the caller.
     const fn new(name: &'static str, run: fn(&Call<'_>) -> Result<Fields, Refusal>) -> Self {
-        Self { name, reach: Reach::Everyone, dry_run: DryRun::Checked, takes: &[], run }
+        let (reach, dry_run) = (Reach::Everyone, DryRun::Checked);
+        Self { name, reach, dry_run, takes: &[], answers: &[], run }
     }
 
     /// Not all of these check before they do anything.
@@ -145,7 +151,7 @@ impl Action {
         name: &'static str,
         run: fn(&Call<'_>) -> Result<Fields, Refusal>,
     ) -> Self {
-        Self { name, reach: Reach::Operator, dry_run: DryRun::Refused, takes: &[], run }
+        Self { reach: Reach::Operator, ..Self::new(name, run) }
     }
 
     /// The cloud can check it without doing it.
@@ -161,6 +167,16 @@ impl Action {
     /// These parameters, and no others.
     const fn takes(self, takes: &'static [Group]) -> Self {
         Self { takes, ..self }
+    }
+
+    /// These fields, and no others.
+    const fn answers(self, answers: Told) -> Self {
+        Self { answers, ..self }
+    }
+
+    /// The fields of its answer.
+    pub(crate) fn fields(&self, door: Door) -> impl Iterator<Item = &'static Field> {
+        [&shape::REQUEST_ID].into_iter().chain(through(self.answers, door))
     }
 
     /// What it takes besides what every request has.
@@ -182,15 +198,15 @@ impl Action {
     /// Does it.
     pub(crate) fn run(&self, call: &Call<'_>) -> Result<Fields, Refusal> {
         if !call.dry_run()? {
-            return (self.run)(call);
+            return self.answer(call);
         }
         match self.dry_run {
             DryRun::Checked => {
                 let caller = &call.caller.checking();
-                (self.run)(&Call { caller, ..*call })
+                self.answer(&Call { caller, ..*call })
             }
             DryRun::Harmless => {
-                (self.run)(call)?;
+                self.answer(call)?;
                 Err(call.dry_run_passed())
             }
             DryRun::Refused => {
@@ -199,9 +215,20 @@ impl Action {
             }
         }
     }
+
+    fn answer(&self, call: &Call<'_>) -> Result<Fields, Refusal> {
+        let answer = (self.run)(call)?;
+        debug_assert_eq!(shape::check(self.answers, &answer, call.door()), Ok(()), "{}", self.name);
+        Ok(answer)
+    }
 }
 
 impl Call<'_> {
+    /// Through which it came.
+    fn door(&self) -> Door {
+        if self.caller.is_operator() { Door::Control } else { Door::Public }
+    }
+
     /// One call of the cloud.
     fn ask<T>(
         &self,

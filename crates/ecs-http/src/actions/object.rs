@@ -7,6 +7,7 @@ use block_store::ImageFormat;
 use cloud::{ExportFormat, ExportImage, ImportDisk, ImportObject};
 
 use super::contract::{REGION, TAGS, gib, needed, text};
+use super::shape::text_field;
 use super::{Action, Call, Fields};
 use crate::refusal::Refusal;
 
@@ -30,12 +31,14 @@ pub(super) const ACTIONS: &[Action] = &[
             ],
             TAGS,
         ])
+        .answers(&[&[text_field("ImageId"), text_field("TaskId"), text_field("RegionId")]])
         .with_dry_run(),
     Action::new("ExportImage", export)
         .takes(&[
             REGION,
             &[needed("ImageId"), needed("OSSBucket"), text("OSSPrefix"), text("ImageFormat")],
         ])
+        .answers(&[&[text_field("TaskId"), text_field("RegionId")]])
         .with_dry_run(),
 ];
 

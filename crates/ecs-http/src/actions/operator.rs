@@ -38,30 +38,69 @@ use cloud::{AccountView, KeyState, KeyView, Role, SetAccount};
 use jiff::Timestamp;
 
 use super::contract::{flag, moment, needed, text};
+use super::shape::{Field, flag_field, list_field, text_field, texts_field, whole_field};
 use super::{Action, Call, Fields, seconds};
 use crate::{refusal::Refusal, tree::Tree};
 
 pub(super) const ACTIONS: &[Action] = &[
-    Action::for_operator("CreateAccessKey", create_key).takes(&[&[
-        text("Role"),
-        moment("ExpireTime"),
-        flag("Temporary"),
-    ]]),
-    Action::for_operator("ListAccessKeys", list_keys),
+    Action::for_operator("CreateAccessKey", create_key)
+        .takes(&[&[text("Role"), moment("ExpireTime"), flag("Temporary")]])
+        .answers(&[&[
+            text_field("AccessKeyId"),
+            text_field("AccessKeySecret"),
+            text_field("Account"),
+            text_field("Role"),
+            // Of a temporary key.
+            text_field("SecurityToken").at_times(),
+            text_field("ExpireTime").at_times(),
+        ]]),
+    Action::for_operator("ListAccessKeys", list_keys).answers(&[&[list_field(
+        "AccessKeys",
+        "AccessKey",
+        &[&[
+            text_field("AccessKeyId"),
+            text_field("Account"),
+            text_field("Role"),
+            text_field("Status"),
+            text_field("CreationTime"),
+            text_field("ExpireTime"),
+            flag_field("Temporary"),
+        ]],
+    )]]),
     Action::for_operator("DisableAccessKey", disable_key).takes(&[&[needed("AccessKeyId")]]),
     Action::for_operator("DeleteAccessKey", delete_key).takes(&[&[needed("AccessKeyId")]]),
-    Action::for_operator("ListAccounts", list_accounts),
-    Action::for_operator("SetAccount", set_account).takes(&[&[
-        needed("Account"),
-        text("QuotaInBytes"),
-        flag("InArrears"),
-    ]]),
-    Action::for_operator("BeginBackup", begin_backup),
+    Action::for_operator("ListAccounts", list_accounts).answers(&[&[list_field(
+        "Accounts",
+        "Account",
+        &[ACCOUNT],
+    )]]),
+    Action::for_operator("SetAccount", set_account)
+        .takes(&[&[needed("Account"), text("QuotaInBytes"), flag("InArrears")]])
+        .answers(&[ACCOUNT]),
+    Action::for_operator("BeginBackup", begin_backup)
+        .answers(&[&[texts_field("Layers", "LayerId"), texts_field("LostLayers", "LayerId")]]),
     Action::for_operator("LockInstance", lock)
         .takes(&[&[needed("InstanceId"), needed("LockReason")]]),
     Action::for_operator("UnlockInstance", unlock)
         .takes(&[&[needed("InstanceId"), text("LockReason")]]),
-    Action::for_operator("ShowInstanceSeed", seed).takes(&[&[needed("InstanceId")]]),
+    Action::for_operator("ShowInstanceSeed", seed).takes(&[&[needed("InstanceId")]]).answers(&[&[
+        text_field("InstanceId"),
+        text_field("SeedId"),
+        text_field("Login"),
+        text_field("MetaData"),
+        text_field("UserData"),
+        text_field("VendorData"),
+    ]]),
+];
+
+const ACCOUNT: &[Field] = &[
+    text_field("Account"),
+    text_field("AccountNumber"),
+    text_field("CreationTime"),
+    flag_field("InArrears"),
+    whole_field("DiskBytes"),
+    // Of one that has a quota.
+    whole_field("QuotaInBytes").at_times(),
 ];
 
 const ROLES: [(&str, Role); 3] =

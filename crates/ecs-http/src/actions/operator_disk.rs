@@ -9,6 +9,7 @@ use cloud::{
 use reinit::{Verification, VerifyDepth};
 
 use super::contract::{flag, needed, text, whole};
+use super::shape::{Field, flag_field, list_field, object_field, text_field, whole_field};
 use super::{Action, Call, Fields, disk, origin_name, reset::request_for, root, seconds};
 use crate::{refusal::Refusal, status, tree::Tree};
 
@@ -16,27 +17,104 @@ use crate::{refusal::Refusal, status, tree::Tree};
 const DISKS_ASKED_ABOUT: usize = 100;
 
 pub(super) const ACTIONS: &[Action] = &[
-    Action::for_operator("ShowDisk", show).takes(&[&[needed("DiskId")]]),
-    Action::for_operator("ReInitDisks", reinit).takes(&[&[
-        needed("DiskId.N"),
-        flag("AutoStartInstance"),
-        text("Password"),
-        text("KeyPairName"),
-        text("SecurityEnhancementStrategy"),
-        flag("Keep").of_operator(),
-    ]]),
-    Action::for_operator("PlanReInitDisks", plan).takes(&[&[
-        flag("Cycle"),
-        needed("DiskId.N"),
-        flag("AutoStartInstance"),
-        text("Password"),
-        text("KeyPairName"),
-        text("SecurityEnhancementStrategy"),
-        flag("Keep").of_operator(),
-    ]]),
-    Action::for_operator("VerifyDisk", verify).takes(&[&[needed("DiskId"), flag("Deep")]]),
+    Action::for_operator("ShowDisk", show)
+        .takes(&[&[needed("DiskId")]])
+        .answers(&[disk::DISK, DETAIL]),
+    Action::for_operator("ReInitDisks", reinit)
+        .takes(&[&[
+            needed("DiskId.N"),
+            flag("AutoStartInstance"),
+            text("Password"),
+            text("KeyPairName"),
+            text("SecurityEnhancementStrategy"),
+            flag("Keep").of_operator(),
+        ]])
+        .answers(&[&[list_field("Disks", "Disk", &[RESET, REFUSED])]]),
+    Action::for_operator("PlanReInitDisks", plan)
+        .takes(&[&[
+            flag("Cycle"),
+            needed("DiskId.N"),
+            flag("AutoStartInstance"),
+            text("Password"),
+            text("KeyPairName"),
+            text("SecurityEnhancementStrategy"),
+            flag("Keep").of_operator(),
+        ]])
+        .answers(&[&[list_field("Disks", "Disk", &[PLANNED, REFUSED])]]),
+    Action::for_operator("VerifyDisk", verify)
+        .takes(&[&[needed("DiskId"), flag("Deep")]])
+        .answers(&[VERIFICATION]),
     Action::for_operator("ReclaimDisk", reclaim)
-        .takes(&[&[needed("DiskId"), whole("BytesPerSecond", 0, u64::MAX)]]),
+        .takes(&[&[needed("DiskId"), whole("BytesPerSecond", 0, u64::MAX)]])
+        .answers(&[&[text_field("DiskId"), whole_field("FreedBytes"), flag_field("Complete")]]),
+];
+
+/// What there is to say of a disk beyond ECS.
+const DETAIL: &[Field] = &[
+    whole_field("SizeInBytes"),
+    text_field("Origin"),
+    whole_field("Epoch"),
+    whole_field("BytesWrittenSinceReset"),
+    whole_field("LiveBytes"),
+    whole_field("StaleBytes"),
+    whole_field("SharedBytes"),
+    text_field("LastResetRequestId"),
+    text_field("LastResetTime"),
+    flag_field("Exported"),
+    text_field("SecurityEnhancementStrategy"),
+    text_field("Refusal"),
+    // Of a disk that was reset.
+    object_field("LastReset", &[RECEIPT]).at_times(),
+];
+
+const RECEIPT: &[Field] = &[
+    text_field("RequestId"),
+    text_field("Time"),
+    whole_field("EpochBefore"),
+    whole_field("EpochAfter"),
+    text_field("Origin"),
+    text_field("Root"),
+];
+
+/// The row of a disk that was reset.
+const RESET: &[Field] = &[
+    text_field("InstanceId").at_times(),
+    text_field("RequestId").at_times(),
+    whole_field("EpochBefore").at_times(),
+    whole_field("Epoch").at_times(),
+    text_field("Root").at_times(),
+    whole_field("ElapsedMicros").at_times(),
+    flag_field("Started").at_times(),
+    text_field("SnapshotId").at_times(),
+];
+
+/// The row of a disk that can be.
+const PLANNED: &[Field] = &[
+    whole_field("Epoch").at_times(),
+    whole_field("EpochAfter").at_times(),
+    whole_field("BytesDropped").at_times(),
+    text_field("Root").at_times(),
+];
+
+/// The row of one that cannot; the id is in every row.
+const REFUSED: &[Field] =
+    &[text_field("DiskId"), text_field("Code").at_times(), text_field("Message").at_times()];
+
+const VERIFICATION: &[Field] = &[
+    text_field("DiskId"),
+    flag_field("InInitialState"),
+    flag_field("StandsOnOrigin"),
+    whole_field("Epoch"),
+    text_field("Root"),
+    text_field("ContentRoot"),
+    flag_field("OriginIsDamaged"),
+    whole_field("BytesWrittenSinceReset"),
+    flag_field("MapWasRead"),
+    whole_field("BytesReadBack"),
+    whole_field("BytesDiffering"),
+    list_field("DiffersAt", "Range", &[&[whole_field("Offset"), whole_field("Length")]]),
+    // Where there is one.
+    whole_field("FirstDifference").at_times(),
 ];
 
 fn show(call: &Call<'_>) -> Result<Fields, Refusal> {

@@ -16,33 +16,46 @@ use block_store::{BackingPolicy, ImageError, ImageFormat, export_qcow2, export_r
 use cloud::{DescribeImages, ImageStatus, ImportImage, Paging};
 
 use super::contract::{TAGS, flag, needed, text};
+use super::shape::{text_field, whole_field};
 use super::{Action, Call, Fields, task};
 use crate::{client::Client, refusal::Refusal};
 
 pub(super) const ACTIONS: &[Action] = &[
-    Action::for_operator("ImportImageFile", import).takes(&[
+    Action::for_operator("ImportImageFile", import)
+        .takes(&[
+            &[
+                flag("Backing"),
+                text("ImageFormat"),
+                needed("ImageName"),
+                text("Description"),
+                text("Architecture"),
+                text("OSType"),
+                text("Platform"),
+                flag("Public"),
+                needed("Path"),
+            ],
+            TAGS,
+        ])
+        .answers(&[&[text_field("ImageId"), text_field("TaskId")]]),
+    Action::for_operator("ExportImageFile", export)
+        .takes(&[&[needed("ImageId"), text("ImageFormat"), needed("Path")]])
+        .answers(&[&[text_field("ImageId")]]),
+    Action::for_operator("ShowTask", show_task).takes(&[&[needed("TaskId")]]).answers(&[
+        task::TASK,
         &[
-            flag("Backing"),
-            text("ImageFormat"),
-            needed("ImageName"),
-            text("Description"),
-            text("Architecture"),
-            text("OSType"),
-            text("Platform"),
-            flag("Public"),
-            needed("Path"),
+            text_field("ResourceId"),
+            whole_field("BytesTotal"),
+            whole_field("BytesDone"),
+            text_field("ErrorCode"),
+            text_field("ErrorMessage"),
         ],
-        TAGS,
     ]),
-    Action::for_operator("ExportImageFile", export).takes(&[&[
-        needed("ImageId"),
-        text("ImageFormat"),
-        needed("Path"),
-    ]]),
-    Action::for_operator("ShowTask", show_task).takes(&[&[needed("TaskId")]]),
     Action::for_operator("HardenImage", harden)
-        .takes(&[&[needed("ImageId"), needed("SnapshotId")]]),
-    Action::for_operator("SoftenImage", soften).takes(&[&[needed("ImageId")]]),
+        .takes(&[&[needed("ImageId"), needed("SnapshotId")]])
+        .answers(&[&[text_field("ImageId"), text_field("SnapshotId")]]),
+    Action::for_operator("SoftenImage", soften)
+        .takes(&[&[needed("ImageId")]])
+        .answers(&[&[text_field("ImageId")]]),
 ];
 
 const IMPORT_FORMATS: [(&str, ImageFormat); 4] = [

@@ -7,13 +7,37 @@ use block_store::ScrubFinding;
 use cloud::{ScrubStatus, ScrubView};
 
 use super::contract::whole;
+use super::shape::{Field, list_field, text_field, texts_field, whole_field};
 use super::{Action, Call, Fields};
 use crate::{refusal::Refusal, tree::Tree};
 
 pub(super) const ACTIONS: &[Action] = &[
-    Action::for_operator("StartScrub", start).takes(&[&[whole("Rate", 0, u64::MAX)]]),
-    Action::for_operator("ShowScrub", show),
-    Action::for_operator("CancelScrub", cancel),
+    Action::for_operator("StartScrub", start)
+        .takes(&[&[whole("Rate", 0, u64::MAX)]])
+        .answers(&[SCRUB]),
+    Action::for_operator("ShowScrub", show).answers(&[SCRUB]),
+    Action::for_operator("CancelScrub", cancel).answers(&[SCRUB]),
+];
+
+const SCRUB: &[Field] = &[
+    text_field("Status"),
+    whole_field("BytesDone"),
+    whole_field("BytesTotal"),
+    text_field("ErrorMessage"),
+    // Once it is finished.
+    whole_field("Layers").at_times(),
+    whole_field("LayersWithoutHashes").at_times(),
+    whole_field("Clusters").at_times(),
+    whole_field("Bytes").at_times(),
+    list_field("Findings", "ScrubFinding", &[FINDING]).at_times(),
+];
+
+const FINDING: &[Field] = &[
+    text_field("LayerId"),
+    text_field("Kind"),
+    texts_field("Affects", "Resource"),
+    // Of one that is at a place.
+    whole_field("Offset").at_times(),
 ];
 
 fn start(call: &Call<'_>) -> Result<Fields, Refusal> {

@@ -6,20 +6,65 @@
 use cloud::{Cloud, InstanceType};
 
 use super::contract::{REGION, text};
+use super::shape::{
+    Field, flag_field, fraction_field, list_field, text_field, texts_field, whole_field,
+};
 use super::{Action, Call, Fields};
 use crate::{refusal::Refusal, tree::Tree};
 
 pub(super) const ACTIONS: &[Action] = &[
     Action::new("DescribeRegions", regions)
         .takes(&[&[text("AcceptLanguage"), text("ResourceType"), text("InstanceChargeType")]])
+        .answers(&[&[list_field(
+            "Regions",
+            "Region",
+            &[&[
+                text_field("RegionId"),
+                text_field("LocalName"),
+                text_field("RegionEndpoint"),
+                text_field("Status"),
+            ]],
+        )]])
         .that_only_asks(),
     Action::new("DescribeZones", zones)
         .takes(&[
             REGION,
             &[text("AcceptLanguage"), text("ResourceType"), text("InstanceChargeType")],
         ])
+        .answers(&[&[list_field("Zones", "Zone", &[ZONE])]])
         .that_only_asks(),
-    Action::new("DescribeInstanceTypes", instance_types).that_only_asks(),
+    Action::new("DescribeInstanceTypes", instance_types)
+        .answers(&[&[list_field(
+            "InstanceTypes",
+            "InstanceType",
+            &[&[
+                text_field("InstanceTypeId"),
+                text_field("InstanceTypeFamily"),
+                whole_field("CpuCoreCount"),
+                fraction_field("MemorySize"),
+            ]],
+        )]])
+        .that_only_asks(),
+];
+
+const ZONE: &[Field] = &[
+    text_field("ZoneId"),
+    text_field("LocalName"),
+    text_field("ZoneType"),
+    texts_field("AvailableDiskCategories", "DiskCategories"),
+    texts_field("AvailableInstanceTypes", "InstanceTypes"),
+    texts_field("AvailableResourceCreation", "ResourceTypes"),
+    list_field(
+        "AvailableResources",
+        "ResourcesInfo",
+        &[&[
+            flag_field("IoOptimized"),
+            texts_field("InstanceTypes", "supportedInstanceType"),
+            texts_field("SystemDiskCategories", "supportedSystemDiskCategory"),
+            texts_field("DataDiskCategories", "supportedDataDiskCategory"),
+            texts_field("NetworkTypes", "supportedNetworkCategory"),
+        ]],
+    ),
 ];
 
 const LANGUAGES: [(&str, ()); 3] = [("zh-CN", ()), ("en-US", ()), ("ja", ())];

@@ -6,23 +6,27 @@
 use cloud::{CloudError, ReInitDisk, ResetDisk, ResetDone, SecretText};
 
 use super::contract::{REGION, flag, needed, text};
+use super::shape::{PROGRESS, text_field};
 use super::{Action, Call, Fields};
 use crate::{refusal::Refusal, status, tree::Tree};
 
 pub(super) const ACTIONS: &[Action] = &[
-    Action::new("ReInitDisk", reinit).takes(&[&[
-        needed("DiskId"),
-        flag("AutoStartInstance"),
-        text("Password"),
-        text("KeyPairName"),
-        text("SecurityEnhancementStrategy"),
-        flag("Keep").of_operator(),
-    ]]),
+    Action::new("ReInitDisk", reinit)
+        .takes(&[&[
+            needed("DiskId"),
+            flag("AutoStartInstance"),
+            text("Password"),
+            text("KeyPairName"),
+            text("SecurityEnhancementStrategy"),
+            flag("Keep").of_operator(),
+        ]])
+        .answers(&[&[text_field("SnapshotId").at_times().to_operator()]]),
     Action::new("ResetDisk", reset)
         .takes(&[&[needed("DiskId"), needed("SnapshotId")]])
         .with_dry_run(),
     Action::new("ResetDisks", reset_several)
         .takes(&[REGION, &[needed("Disk.N.DiskId"), needed("Disk.N.SnapshotId")]])
+        .answers(&[&[PROGRESS]])
         .with_dry_run(),
 ];
 

@@ -3,6 +3,7 @@
 use cloud::{CreateSnapshot, DescribeSnapshots, SnapshotStatus, SnapshotView, Usage};
 
 use super::contract::{CREATED, PAGES, REGION, TAGS, TOKENS, flag, ids, needed, text};
+use super::shape::{Field, NEXT, PAGE, TAGS_SHOWN, flag_field, list_field, text_field};
 use super::{
     Action, Call, Fields,
     disk::{ROLES, role},
@@ -30,12 +31,36 @@ pub(super) const ACTIONS: &[Action] = &[
             PAGES,
             TOKENS,
         ])
+        .answers(&[PAGE, NEXT, &[list_field("Snapshots", "Snapshot", &[SNAPSHOT])]])
         .that_only_asks(),
-    Action::new("CreateSnapshot", create).takes(&[
-        &[needed("DiskId"), text("SnapshotName"), text("Description"), text("ClientToken")],
-        TAGS,
-    ]),
+    Action::new("CreateSnapshot", create)
+        .takes(&[
+            &[needed("DiskId"), text("SnapshotName"), text("Description"), text("ClientToken")],
+            TAGS,
+        ])
+        .answers(&[&[text_field("SnapshotId")]]),
     Action::new("DeleteSnapshot", delete).takes(&[&[needed("SnapshotId"), flag("Force")]]),
+];
+
+const SNAPSHOT: &[Field] = &[
+    text_field("SnapshotId"),
+    text_field("SnapshotName"),
+    text_field("Description"),
+    text_field("Status"),
+    text_field("Progress"),
+    flag_field("Available"),
+    text_field("SourceDiskId"),
+    text_field("SourceDiskType"),
+    text_field("SourceDiskSize"),
+    text_field("SourceSnapshotId"),
+    text_field("Usage"),
+    text_field("Category"),
+    text_field("SnapshotType"),
+    text_field("ProductCode"),
+    flag_field("Encrypted"),
+    text_field("CreationTime"),
+    text_field("RegionId"),
+    TAGS_SHOWN,
 ];
 
 pub(super) const STATUSES: [(&str, SnapshotStatus); 3] = [

@@ -6,6 +6,7 @@ use cloud::{
 };
 
 use super::contract::{REGION, TAGS, TOKENS, needed, text};
+use super::shape::{Field, NEXT, PROGRESS, flag_field, list_field, text_field};
 use super::{
     Action, Call, Fields,
     disk::role,
@@ -24,21 +25,51 @@ pub(super) const ACTIONS: &[Action] = &[
             TAGS,
             TOKENS,
         ])
+        .answers(&[NEXT, &[list_field("SnapshotGroups", "SnapshotGroup", &[GROUP])]])
         .that_only_asks(),
-    Action::new("CreateSnapshotGroup", create).takes(&[
-        REGION,
-        &[
-            text("InstanceId"),
-            text("DiskId.N"),
-            text("ExcludeDiskId.N"),
-            text("Name"),
-            text("Description"),
-            text("ClientToken"),
-        ],
-        TAGS,
-    ]),
-    Action::new("DeleteSnapshotGroup", delete).takes(&[REGION, &[needed("SnapshotGroupId")]]),
+    Action::new("CreateSnapshotGroup", create)
+        .takes(&[
+            REGION,
+            &[
+                text("InstanceId"),
+                text("DiskId.N"),
+                text("ExcludeDiskId.N"),
+                text("Name"),
+                text("Description"),
+                text("ClientToken"),
+            ],
+            TAGS,
+        ])
+        .answers(&[&[text_field("SnapshotGroupId")]]),
+    Action::new("DeleteSnapshotGroup", delete)
+        .takes(&[REGION, &[needed("SnapshotGroupId")]])
+        .answers(&[&[PROGRESS]]),
 ];
+
+const GROUP: &[Field] = &[
+    text_field("SnapshotGroupId"),
+    text_field("Name"),
+    text_field("Description"),
+    text_field("InstanceId"),
+    text_field("Status"),
+    text_field("ProgressStatus"),
+    text_field("CreationTime"),
+    list_field("Snapshots", "Snapshot", &[MEMBER]),
+    KEYS_AND_VALUES,
+];
+
+const MEMBER: &[Field] = &[
+    text_field("SnapshotId"),
+    text_field("SourceDiskId"),
+    text_field("SourceDiskType"),
+    text_field("Progress"),
+    flag_field("Available"),
+    flag_field("InstantAccess"),
+    KEYS_AND_VALUES,
+];
+
+const KEYS_AND_VALUES: Field =
+    list_field("Tags", "Tag", &[&[text_field("Key"), text_field("Value")]]);
 
 fn create(call: &Call<'_>) -> Result<Fields, Refusal> {
     call.check_region()?;

@@ -3,6 +3,7 @@
 use cloud::{ResourceType, TagList, TagPattern};
 
 use super::contract::{Group, PAGES, REGION, TAGS, TOKENS, flag, needed, text};
+use super::shape::{NEXT, list_field, text_field};
 use super::{Action, Call, Fields, MOST_TAG_FILTERS, next_token};
 use crate::{refusal::Refusal, tree::Tree};
 
@@ -26,6 +27,19 @@ pub(super) const ACTIONS: &[Action] = &[
             PATTERNS,
             PAGES,
             TOKENS,
+        ])
+        .answers(&[
+            NEXT,
+            &[list_field(
+                "TagResources",
+                "TagResource",
+                &[&[
+                    text_field("ResourceId"),
+                    text_field("ResourceType"),
+                    text_field("TagKey"),
+                    text_field("TagValue"),
+                ]],
+            )],
         ])
         .that_only_asks(),
 ];

@@ -3,6 +3,7 @@
 use cloud::{DescribeTasks, TaskStatus, TaskView};
 
 use super::contract::{PAGES, REGION, TOKENS, commas, moment, needed, text};
+use super::shape::{Field, PAGE, PROGRESS, list_field, text_field, whole_field};
 use super::{Action, Call, Fields, minutes, page_fields};
 use crate::{refusal::Refusal, tree::Tree};
 
@@ -21,11 +22,39 @@ pub(super) const ACTIONS: &[Action] = &[
             PAGES,
             TOKENS,
         ])
+        .answers(&[
+            PAGE,
+            &[
+                text_field("RegionId"),
+                list_field("TaskSet", "Task", &[TASK, &[text_field("ResourceId")]]),
+            ],
+        ])
         .that_only_asks(),
     Action::new("DescribeTaskAttribute", describe_one)
         .takes(&[REGION, &[needed("TaskId")]])
+        .answers(&[
+            TASK,
+            &[
+                text_field("RegionId"),
+                whole_field("TotalCount"),
+                whole_field("SuccessCount"),
+                whole_field("FailedCount"),
+                text_field("TaskProcess"),
+                PROGRESS,
+            ],
+        ])
         .that_only_asks(),
     Action::new("CancelTask", cancel).takes(&[REGION, &[needed("TaskId")]]),
+];
+
+/// What every way to ask about a task shows.
+pub(super) const TASK: &[Field] = &[
+    text_field("TaskId"),
+    text_field("TaskAction"),
+    text_field("TaskStatus"),
+    text_field("SupportCancel"),
+    text_field("CreationTime"),
+    text_field("FinishedTime"),
 ];
 
 const STATUSES: [(&str, TaskStatus); 3] = [

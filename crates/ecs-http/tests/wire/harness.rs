@@ -23,7 +23,10 @@ use tokio::{
     sync::oneshot,
 };
 
-use crate::signing::{Key, form, signed};
+use crate::{
+    signing::{Key, form, signed},
+    told::{self, Door},
+};
 
 /// A running service.
 pub struct Service {
@@ -136,7 +139,9 @@ impl Service {
             format!("POST /?{} HTTP/1.1\r\nHost: local\r\nContent-Length: 0\r\n\r\n", form(&all));
         let mut stream = self.connect_control();
         stream.write_all(request.as_bytes()).unwrap();
-        Answer::read(&mut stream)
+        let answer = Answer::read(&mut stream);
+        told::hold(Door::Control, Some(action), &answer);
+        answer
     }
 
     pub fn connect_control(&self) -> UnixStream {
@@ -148,10 +153,16 @@ impl Service {
         self.send(signed(key, "POST", "JSON", action, parameters).request("POST"))
     }
 
-    /// Bytes over a connection of their own.
+    /// Bytes over a connection of their own. Whatever is answered must be told by `/openapi.json`.
     pub fn send(&self, request: impl AsRef<[u8]>) -> Answer {
+        let answer = self.exchange(request.as_ref());
+        told::hold(Door::Public, told::action_of(request.as_ref()).as_deref(), &answer);
+        answer
+    }
+
+    fn exchange(&self, request: &[u8]) -> Answer {
         let mut stream = self.connect();
-        stream.write_all(request.as_ref()).unwrap();
+        stream.write_all(request).unwrap();
         Answer::read(&mut stream)
     }
 
@@ -162,7 +173,7 @@ impl Service {
     }
 
     pub fn get(&self, path: &str) -> Answer {
-        self.send(format!("GET {path} HTTP/1.1\r\nHost: h\r\n\r\n"))
+        self.exchange(format!("GET {path} HTTP/1.1\r\nHost: h\r\n\r\n").as_bytes())
     }
 
     /// A page through the control socket.
