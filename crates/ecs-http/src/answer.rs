@@ -189,7 +189,12 @@ impl Outcome {
         let mut outcome = Self::refused(Refusal::internal());
         outcome.request_id = envelope.request_id;
         // Nothing survives a panic but the names, which are whole at every moment.
-        let steps = AssertUnwindSafe(|| outcome.carry_out(front, came, &envelope.host, client));
+        let door = came.door;
+        let steps = AssertUnwindSafe(|| {
+            let result = outcome.carry_out(front, came, &envelope.host, client);
+            debug_assert!(outcome.tells(&result, door), "not told: {result:?}");
+            result
+        });
         let caught = catch_unwind(steps);
         outcome.result = caught.unwrap_or_else(|panic| Err(front.panicked(panic.as_ref())));
         outcome
@@ -227,6 +232,13 @@ impl Outcome {
         let answer = action.run(&call)?;
         self.resources = audit::resources(&request.parameters, door, &answer);
         Ok(answer)
+    }
+
+    /// Whether a refusal is one that is told of the action.
+    fn tells(&self, result: &Result<Fields, Refusal>, door: Door) -> bool {
+        let action = actions::find(self.action, door);
+        let refusal = result.as_ref().err();
+        action.zip(refusal).is_none_or(|(action, refusal)| action.tells(refusal, door))
     }
 
     /// Tells the audit log of a change or a refusal.

@@ -1,13 +1,14 @@
-//! `/openapi.json` and `/docs`: what the actions take and answer, made from the table they are served by.
+//! `/openapi.json` and `/docs`: what the actions take, answer and refuse with, made from the table they
+//! are served by.
 //!
-//! What must always hold: nothing here names an action, a parameter or a field of one; both documents tell the
+//! What must always hold: nothing here names an action, or a parameter, a field or a code of one; both documents tell the
 //! actions of the door they are asked through. The page needs nothing but itself, no script either.
 //! Left to others: the table (`actions`).
 //!
 //! All actions are on one path, which OpenAPI has no word for: so each is told as the path with its name
 //! in the query, which is what a client sends.
 
-use std::fmt::Write as _;
+use std::{collections::BTreeSet, fmt::Write as _};
 
 use axum::{body::Body, extract::State, http::Response};
 use serde_json::{Map, Value, json};
@@ -42,6 +43,7 @@ fn document(door: Door) -> Value {
         "info": {
             "title": "Reinit",
             "summary": "Disks, snapshots, images and instances as an ECS has them.",
+            "description": elsewhere(),
             "version": env!("CARGO_PKG_VERSION"),
         },
         "servers": [{ "url": "/" }],
@@ -50,7 +52,6 @@ fn document(door: Door) -> Value {
         "components": {
             "parameters": common(door),
             "schemas": schemas(door),
-            "responses": { "Refusal": refusal() },
             "securitySchemes": schemes(door),
         },
     })
@@ -114,7 +115,7 @@ fn operation(action: &Action, door: Door) -> Value {
     json!({
         "operationId": action.name,
         "parameters": parameters,
-        "responses": { "200": success(action), "default": { "$ref": "#/components/responses/Refusal" } },
+    "responses": responses(action, door),
     })
 }
 
@@ -226,12 +227,25 @@ fn list(child: &str, items: &Value) -> Value {
     closed(&[(child.to_owned(), array)].into_iter().collect(), &[child])
 }
 
-fn refusal() -> Value {
-    let schema = json!({ "$ref": "#/components/schemas/Error" });
+fn responses(action: &Action, door: Door) -> Value {
+    let refused = action.codes(door).into_iter();
+    let refused = refused.map(|(status, codes)| (status.to_string(), refusal(&codes)));
+    [("200".to_owned(), success(action))].into_iter().chain(refused).collect()
+}
+
+fn refusal(codes: &BTreeSet<&str>) -> Value {
+    let one_of_these = json!({ "properties": { "Code": { "enum": codes } } });
+    let schema = json!({ "allOf": [{ "$ref": "#/components/schemas/Error" }, one_of_these] });
     json!({
         "description": "Refused or failed; the code says why.",
         "content": { JSON: { "schema": schema }, XML: { "schema": schema } },
     })
+}
+
+/// What a request is answered that comes to none of the actions.
+fn elsewhere() -> String {
+    let codes = actions::OF_NO_ACTION.map(|(code, status)| format!("{code} ({status})"));
+    format!("A request that comes to no action is refused with one of: {}.", codes.join(", "))
 }
 
 fn error() -> Value {
@@ -240,6 +254,7 @@ fn error() -> Value {
         "type": "object",
         "required": ["Code", "HostId", "Message", "RequestId"],
         "properties": { "Code": text, "HostId": text, "Message": text, "RequestId": text },
+        "additionalProperties": false,
     })
 }
 
@@ -255,6 +270,7 @@ fn page(door: Door) -> String {
         let _ = write!(page, "<table>{ANSWER}");
         write_fields(&mut page, "", action.fields(door), door);
         page.push_str("</table>");
+        write_codes(&mut page, action, door);
     }
     page.push_str("</html>\n");
     page
@@ -296,6 +312,15 @@ fn write_fields(
     }
 }
 
+fn write_codes(page: &mut String, action: &Action, door: Door) {
+    let _ = write!(page, "<table>{CODES}");
+    for (status, codes) in action.codes(door) {
+        let codes: Vec<_> = codes.into_iter().collect();
+        let _ = write!(page, "<tr><td>{status}<td>{}</tr>", codes.join(", "));
+    }
+    page.push_str("</table>");
+}
+
 const HEAD: &str = "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>Reinit</title>\
     <style>body{font:16px sans-serif;max-width:60em;margin:2em auto;padding:0 1em}\
     td,th{text-align:left;padding:.1em 1em .1em 0}ul{columns:3}</style>\
@@ -304,6 +329,8 @@ const HEAD: &str = "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><ti
     <a href=\"/openapi.json\">openapi.json</a>.<ul>";
 
 const COLUMNS: &str = "<tr><th>parameter<th>type<th>needed</tr>";
+
+const CODES: &str = "<tr><th>status<th>codes it refuses with</tr>";
 
 const ANSWER: &str = "<tr><th>field of the answer<th>type<th>there</tr>";
 

@@ -5,6 +5,11 @@ use cloud::{
     ReplaceSystemDisk, ResizeDisk, SecretText,
 };
 
+use super::codes::{
+    CATEGORY, DESCRIPTION, DISK_STATE, FILTERS, IN_SNAPSHOT, INSTANCE_STATE, LOGIN, NEW_TAGS,
+    NO_DISK, NO_IMAGE, NO_INSTANCE, NO_SNAPSHOT, REPEATED, SOURCE_SNAPSHOT, SYSTEM_DISK_SIZE,
+    UNPAID,
+};
 use super::contract::{
     CREATED, PAGES, REGION, TAGS, TOKENS_OF_DISKS, flag, gib, ids, needed, text,
 };
@@ -41,6 +46,18 @@ pub(super) const ACTIONS: &[Action] = &[
             TOKENS_OF_DISKS,
         ])
         .answers(&[PAGE, NEXT, &[list_field("Disks", "Disk", &[DISK])]])
+        .refuses(&[
+            FILTERS,
+            &[
+                ("InvalidCategory.ValueNotSupported", 400),
+                ("InvalidDiskType.ValueNotSupported", 400),
+                ("InvalidStatus.ValueNotSupported", 400),
+                ("MissingParamter.RegionId", 400),
+                ("InvalidDiskIds.Malformed", 403),
+                ("InvalidDiskChargeType.NotFound", 404),
+                ("InvalidLockReason.NotFound", 404),
+            ],
+        ])
         .that_only_asks(),
     Action::new("CreateDisk", create)
         .takes(&[
@@ -58,30 +75,111 @@ pub(super) const ACTIONS: &[Action] = &[
             ],
             TAGS,
         ])
-        .answers(&[&[text_field("DiskId")]]),
-    Action::new("AttachDisk", attach).takes(&[&[
-        needed("DiskId"),
-        needed("InstanceId"),
-        text("Device"),
-        flag("DeleteWithInstance"),
-    ]]),
-    Action::new("DetachDisk", detach).takes(&[&[needed("DiskId"), needed("InstanceId")]]),
-    Action::new("DeleteDisk", delete).takes(&[&[needed("DiskId")]]),
-    Action::new("ResizeDisk", resize).takes(&[&[
-        text("Type"),
-        needed("DiskId"),
-        gib("NewSize").that_is_needed(),
-        text("ClientToken"),
-    ]]),
-    Action::new("ModifyDiskAttribute", modify).takes(&[&[
-        text("DiskIds.N"),
-        text("DiskId"),
-        text("DiskName"),
-        text("Description"),
-        flag("DeleteWithInstance"),
-        flag("DeleteAutoSnapshot"),
-        flag("EnableAutoSnapshot"),
-    ]]),
+        .answers(&[&[text_field("DiskId")]])
+        .refuses(&[
+            REPEATED,
+            NEW_TAGS,
+            DESCRIPTION,
+            NO_INSTANCE,
+            INSTANCE_STATE,
+            UNPAID,
+            NO_SNAPSHOT,
+            SOURCE_SNAPSHOT,
+            &[
+                ("Account.Arrearage", 400),
+                ("InvalidDiskCategory.ValueNotSupported", 400),
+                ("InvalidDiskName.Malformed", 400),
+                ("InvalidParameter.Conflict", 400),
+                ("InvalidSize.ValueNotSupported", 400),
+                ("InstanceDiskLimitExceeded", 403),
+                ("InvalidDiskSize.TooSmall", 403),
+                ("InvalidSnapshotId.NotDataDiskSnapshot", 403),
+                ("QuotaExceed.PortableCloudDisk", 403),
+                ("InvalidZoneId.NotFound", 404),
+            ],
+            // With `ImageId`.
+            NO_IMAGE,
+            &[("IncorrectImageStatus", 400), ("InvalidSystemDiskSize.LessThanImageSize", 404)],
+        ]),
+    Action::new("AttachDisk", attach)
+        .takes(&[&[
+            needed("DiskId"),
+            needed("InstanceId"),
+            text("Device"),
+            flag("DeleteWithInstance"),
+        ]])
+        .refuses(&[
+            NO_DISK,
+            NO_INSTANCE,
+            DISK_STATE,
+            INSTANCE_STATE,
+            UNPAID,
+            &[
+                ("InvalidDevice.Malformed", 400),
+                ("InstanceDiskLimitExceeded", 403),
+                ("InvalidDevice.InUse", 403),
+                ("ResourcesNotInSameZone", 403),
+            ],
+        ]),
+    Action::new("DetachDisk", detach).takes(&[&[needed("DiskId"), needed("InstanceId")]]).refuses(
+        &[
+            NO_DISK,
+            NO_INSTANCE,
+            DISK_STATE,
+            INSTANCE_STATE,
+            &[("DependencyViolation", 403), ("DiskNotPortable", 403)],
+        ],
+    ),
+    Action::new("DeleteDisk", delete).takes(&[&[needed("DiskId")]]).refuses(&[
+        NO_DISK,
+        DISK_STATE,
+        IN_SNAPSHOT,
+        &[("DiskStillAttached", 403)],
+    ]),
+    Action::new("ResizeDisk", resize)
+        .takes(&[&[
+            text("Type"),
+            needed("DiskId"),
+            gib("NewSize").that_is_needed(),
+            text("ClientToken"),
+        ]])
+        .refuses(&[
+            REPEATED,
+            NO_DISK,
+            CATEGORY,
+            DISK_STATE,
+            INSTANCE_STATE,
+            UNPAID,
+            IN_SNAPSHOT,
+            &[
+                ("InvalidParam.Type", 400),
+                ("InvalidSize.ValueNotSupported", 400),
+                ("InvalidDiskSize.TooLarge", 403),
+                ("InvalidDiskSize.TooSmall", 403),
+                ("QuotaExceed.PortableCloudDisk", 403),
+            ],
+        ]),
+    Action::new("ModifyDiskAttribute", modify)
+        .takes(&[&[
+            text("DiskIds.N"),
+            text("DiskId"),
+            text("DiskName"),
+            text("Description"),
+            flag("DeleteWithInstance"),
+            flag("DeleteAutoSnapshot"),
+            flag("EnableAutoSnapshot"),
+        ]])
+        .refuses(&[
+            NO_DISK,
+            DISK_STATE,
+            &[
+                ("InvalidDiskName.Malformed", 400),
+                ("NoAttributeToModify", 400),
+                ("DiskNotPortable", 403),
+                ("InvalidDiskIds.Malformed", 403),
+                ("InvalidDescription.Malformed", 404),
+            ],
+        ]),
     Action::new("ReplaceSystemDisk", replace)
         .takes(&[&[
             needed("InstanceId"),
@@ -93,7 +191,23 @@ pub(super) const ACTIONS: &[Action] = &[
             text("SecurityEnhancementStrategy"),
             text("ClientToken"),
         ]])
-        .answers(&[&[text_field("DiskId")]]),
+        .answers(&[&[text_field("DiskId")]])
+        .refuses(&[
+            REPEATED,
+            LOGIN,
+            NO_INSTANCE,
+            NO_IMAGE,
+            INSTANCE_STATE,
+            UNPAID,
+            DISK_STATE,
+            IN_SNAPSHOT,
+            SYSTEM_DISK_SIZE,
+            &[
+                ("IncorrectImageStatus", 400),
+                ("InvalidDiskId.NotFound", 400),
+                ("QuotaExceed.PortableCloudDisk", 403),
+            ],
+        ]),
 ];
 
 /// A disk as `DescribeDisks` shows it.

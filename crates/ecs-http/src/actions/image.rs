@@ -5,6 +5,10 @@ use cloud::{
     ImageOwnerAlias, ImageStatus, ImageView, SecurityLayerView, ShareImage,
 };
 
+use super::codes::{
+    DESCRIPTION, DISK_STATE, FILTERS, IMAGE_NAME, NEW_TAGS, NO_IMAGE, NO_INSTANCE, NO_SNAPSHOT,
+    REPEATED, SOURCE_SNAPSHOT,
+};
 use super::contract::{CREATED, PAGES, REGION, TAGS, TOKENS, commas, flag, gib, needed, text};
 use super::shape::{
     Field, PAGE, TAGS_SHOWN, flag_field, list_field, object_field, text_field, whole_field,
@@ -33,6 +37,16 @@ pub(super) const ACTIONS: &[Action] = &[
             TOKENS,
         ])
         .answers(&[PAGE, &[text_field("RegionId"), list_field("Images", "Image", &[IMAGE])]])
+        .refuses(&[
+            FILTERS,
+            &[
+                ("InvalidImageOwnerAlias.ValueNotSupported", 400),
+                ("InvalidParamter", 400),
+                ("InvalidArchitecture", 404),
+                ("InvalidOSType", 404),
+                ("InvalidUsage", 404),
+            ],
+        ])
         .that_only_asks(),
     Action::new("CreateImage", create)
         .takes(&[
@@ -54,6 +68,39 @@ pub(super) const ACTIONS: &[Action] = &[
             TAGS,
         ])
         .answers(&[&[text_field("ImageId")]])
+        .refuses(&[
+            REPEATED,
+            NEW_TAGS,
+            DESCRIPTION,
+            IMAGE_NAME,
+            NO_SNAPSHOT,
+            SOURCE_SNAPSHOT,
+            &[
+                ("Account.Arrearage", 400),
+                ("InstanceDiskNumber.LimitExceed", 400),
+                ("InvalidDevice.InUse", 400),
+                ("InvalidDevice.Malformed", 400),
+                ("InvalidDiskType.ValueNotSupported", 400),
+                ("InvalidImageVersion.Malformed", 400),
+                ("InvalidParameter.Conflict", 400),
+                ("InvalidPlatform.Malformed", 400),
+                ("InvalidSize.ValueNotSupported", 400),
+                ("OperationDenied", 400),
+                ("InstanceDiskLimitExceeded", 403),
+                ("OperationDenied", 403),
+                ("QuotaExceed.Image", 403),
+            ],
+            // Of an instance.
+            NO_INSTANCE,
+            DISK_STATE,
+            &[
+                ("IncorrectInstanceStatus", 400),
+                ("InstanceLockedForSecurity", 400),
+                ("IncorrectDiskStatus.CreatingSnapshot", 403),
+                ("Operation.Conflict", 403),
+                ("QuotaExceed.Snapshot", 403),
+            ],
+        ])
         .with_dry_run(),
     Action::new("CopyImage", copy)
         .takes(&[
@@ -68,14 +115,44 @@ pub(super) const ACTIONS: &[Action] = &[
             TAGS,
         ])
         .answers(&[&[text_field("ImageId")]])
+        .refuses(&[
+            REPEATED,
+            NEW_TAGS,
+            DESCRIPTION,
+            IMAGE_NAME,
+            NO_IMAGE,
+            &[
+                ("Account.Arrearage", 400),
+                ("DestinationRegion.NotFound", 400),
+                ("IncorrectImageStatus", 400),
+                ("QuotaExceed.Image", 403),
+            ],
+        ])
         .with_dry_run(),
     Action::new("DeleteImage", delete)
         .takes(&[REGION, &[needed("ImageId"), flag("Force")]])
+        .refuses(&[
+            NO_IMAGE,
+            &[
+                ("ImageIsExporting", 403),
+                ("ImageIsImporting", 403),
+                ("ImageUseShared", 403),
+                ("ImageUsingByInstance", 403),
+            ],
+        ])
         .with_dry_run(),
     Action::new("ModifyImageSharePermission", share)
         .takes(&[
             REGION,
             &[needed("ImageId"), text("AddAccount.N"), text("RemoveAccount.N"), flag("IsPublic")],
+        ])
+        .refuses(&[
+            NO_IMAGE,
+            &[
+                ("QuotaExceed.ShareImageUser", 403),
+                ("InvalidAccount.Forbbiden", 404),
+                ("InvalidAccount.NotFound", 404),
+            ],
         ])
         .with_dry_run(),
     Action::new("DescribeImageSharePermission", shares)
@@ -94,6 +171,7 @@ pub(super) const ACTIONS: &[Action] = &[
                 list_field("ShareGroups", "ShareGroup", &[&[text_field("Group")]]),
             ],
         ])
+        .refuses(&[NO_IMAGE])
         .that_only_asks(),
 ];
 

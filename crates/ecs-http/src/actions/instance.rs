@@ -5,6 +5,10 @@ use cloud::{
     InstanceView, ModifyInstance, RunInstances, SecretText, SystemDisk,
 };
 
+use super::codes::{
+    Codes, DESCRIPTION, FILTERS, IN_SNAPSHOT, LOGIN, NEW_TAGS, NO_IMAGE, NO_INSTANCE, REPEATED,
+    SYSTEM_DISK_SIZE,
+};
 use super::contract::{
     CREATED, Group, PAGES, REGION, TAGS, TOKENS, flag, gib, ids, needed, text, whole,
 };
@@ -82,6 +86,15 @@ pub(super) const ACTIONS: &[Action] = &[
             TOKENS,
         ])
         .answers(&[PAGE, NEXT, &[list_field("Instances", "Instance", &[INSTANCE])]])
+        .refuses(&[
+            FILTERS,
+            &[
+                ("InvalidInstanceChargeType.NotFound", 404),
+                ("InvalidLockReason.NotFound", 404),
+                ("InvalidNetworkType.NotFound", 404),
+                ("InvalidStatus.NotFound", 404),
+            ],
+        ])
         .that_only_asks(),
     Action::new("DescribeInstanceStatus", describe_status)
         .takes(&[REGION, &[text("InstanceId.N"), text("ZoneId")], PAGES, TOKENS])
@@ -97,28 +110,100 @@ pub(super) const ACTIONS: &[Action] = &[
     Action::new("DescribeUserData", describe_user_data)
         .takes(&[&[needed("InstanceId")]])
         .answers(&[&[text_field("InstanceId"), text_field("RegionId"), text_field("UserData")]])
+        .refuses(&[NO_INSTANCE])
         .that_only_asks(),
     Action::new("CreateInstance", create)
         .takes(&[REGION, NEW, TAGS])
         .answers(&[&[text_field("InstanceId")]])
+        .refuses(&[
+            REPEATED,
+            NEW_TAGS,
+            DESCRIPTION,
+            LOGIN,
+            NO_IMAGE,
+            SYSTEM_DISK_SIZE,
+            NEW_INSTANCE,
+            NEW_DATA_DISKS,
+        ])
         .with_dry_run(),
     Action::new("RunInstances", run)
         .takes(&[REGION, &[whole("Amount", 1, 100)], NEW, TAGS])
         .answers(&[&[texts_field("InstanceIdSets", "InstanceIdSet")]])
+        .refuses(&[
+            REPEATED,
+            NEW_TAGS,
+            DESCRIPTION,
+            LOGIN,
+            NO_IMAGE,
+            SYSTEM_DISK_SIZE,
+            NEW_INSTANCE,
+            NEW_DATA_DISKS,
+        ])
         .with_dry_run(),
-    Action::new("ModifyInstanceAttribute", modify).takes(&[&[
-        needed("InstanceId"),
-        text("InstanceName"),
-        text("Description"),
-        text("HostName"),
-        text("UserData"),
-    ]]),
-    Action::new("DeleteInstance", delete).takes(&[&[needed("InstanceId")], DELETE]).with_dry_run(),
-    Action::new("DeleteInstances", delete_several).takes(&[
-        REGION,
-        &[needed("InstanceId.N"), text("ClientToken")],
-        DELETE,
-    ]),
+    Action::new("ModifyInstanceAttribute", modify)
+        .takes(&[&[
+            needed("InstanceId"),
+            text("InstanceName"),
+            text("Description"),
+            text("HostName"),
+            text("UserData"),
+        ]])
+        .refuses(&[
+            NO_INSTANCE,
+            DESCRIPTION,
+            &[
+                ("InvalidHostName.Malformed", 400),
+                ("InvalidInstanceName.Malformed", 400),
+                ("InvalidUserData.SizeExceeded", 400),
+                ("InstanceLockedForSecurity", 403),
+            ],
+        ]),
+    Action::new("DeleteInstance", delete)
+        .takes(&[&[needed("InstanceId")], DELETE])
+        .refuses(&[
+            NO_INSTANCE,
+            IN_SNAPSHOT,
+            &[("ChargeTypeViolation", 403), ("DiskError", 403), ("IncorrectInstanceStatus", 403)],
+        ])
+        .with_dry_run(),
+    Action::new("DeleteInstances", delete_several)
+        .takes(&[REGION, &[needed("InstanceId.N"), text("ClientToken")], DELETE])
+        .refuses(&[
+            REPEATED,
+            NO_INSTANCE,
+            IN_SNAPSHOT,
+            &[("ChargeTypeViolation", 403), ("DiskError", 403), ("IncorrectInstanceStatus", 403)],
+        ]),
+];
+
+/// What is wrong with an instance to be made.
+const NEW_INSTANCE: Codes = &[
+    ("Account.Arrearage", 400),
+    ("IncorrectImageStatus", 400),
+    ("InvalidHostName.Malformed", 400),
+    ("InvalidInstanceName.Malformed", 400),
+    ("InvalidInstanceType.ValueNotSupported", 400),
+    ("InvalidPeriod", 400),
+    ("InvalidSystemDiskCategory.ValueNotSupported", 400),
+    ("InvalidUserData.SizeExceeded", 400),
+    ("QuotaExceed.PortableCloudDisk", 403),
+    ("InvalidInstanceChargeType.NotFound", 404),
+    ("InvalidZoneId.NotFound", 404),
+];
+
+const NEW_DATA_DISKS: Codes = &[
+    ("InstanceDiskNumber.LimitExceed", 400),
+    ("InvalidDataDevice.Malformed", 400),
+    ("InvalidDataDiskCategory.ValueNotSupported", 400),
+    ("InvalidDataDiskSize.ValueNotSupported", 400),
+    ("InvalidDiskName.Malformed", 400),
+    ("InvalidSnapshotId.BasedSnapshotTooOld", 400),
+    ("InstanceDiskLimitExceeded", 403),
+    ("InvalidDevice.InUse", 403),
+    ("InvalidDiskSize.TooSmall", 403),
+    ("InvalidSnapshotId.NotDataDiskSnapshot", 403),
+    ("InvalidSnapshotId.NotReady", 403),
+    ("InvalidDataDiskSnapshotId.NotFound", 404),
 ];
 
 const INSTANCE: &[Field] = &[
@@ -447,11 +532,11 @@ fn vpc(one: &InstanceView) -> Tree {
 
 pub(super) fn charge_type(call: &Call<'_>, name: &str) -> Result<Option<ChargeType>, Refusal> {
     let values = [("PostPaid", ChargeType::PostPaid), ("PrePaid", ChargeType::PrePaid)];
-    let code = match name {
-        "DiskChargeType" => "InvalidDiskChargeType.NotFound",
-        _ => "InvalidInstanceChargeType.NotFound",
+    let refused = match name {
+        "DiskChargeType" => ("InvalidDiskChargeType.NotFound", 404),
+        _ => ("InvalidInstanceChargeType.NotFound", 404),
     };
-    call.one_of(name, &values, (code, 404))
+    call.one_of(name, &values, refused)
 }
 
 pub(super) fn charge_name(charge: ChargeType) -> &'static str {

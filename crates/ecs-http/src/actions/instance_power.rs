@@ -4,6 +4,7 @@
 
 use cloud::{ChangePower, PowerChange, PowerChanged};
 
+use super::codes::{Codes, INSTANCE_STATE, NO_INSTANCE, UNPAID};
 use super::contract::{REGION, flag, needed, text};
 use super::shape::{Field, list_field, text_field};
 use super::{Action, Call, Fields};
@@ -12,26 +13,35 @@ use crate::{refusal::Refusal, status, tree::Tree};
 pub(super) const ACTIONS: &[Action] = &[
     Action::new("StartInstance", |call| one(call, PowerChange::Start))
         .takes(&[&[needed("InstanceId"), flag("ForceStop")]])
+        .refuses(&[NO_INSTANCE, INSTANCE_STATE, STARTED])
         .with_dry_run(),
     Action::new("StopInstance", |call| one(call, PowerChange::Stop))
         .takes(&[&[needed("InstanceId"), flag("ForceStop")]])
+        .refuses(&[NO_INSTANCE, INSTANCE_STATE, UNPAID, &[("DiskError", 403)]])
         .with_dry_run(),
     Action::new("RebootInstance", |call| one(call, PowerChange::Reboot))
         .takes(&[&[needed("InstanceId"), flag("ForceStop")]])
+        .refuses(&[NO_INSTANCE, INSTANCE_STATE, UNPAID, &[("DiskError", 403)]])
         .with_dry_run(),
     Action::new("StartInstances", |call| several(call, PowerChange::Start))
         .takes(&[REGION, &[text("BatchOptimization"), needed("InstanceId.N"), flag("ForceStop")]])
         .answers(&[&[CHANGED]])
+        .refuses(&[NO_INSTANCE, INSTANCE_STATE, STARTED])
         .with_dry_run(),
     Action::new("StopInstances", |call| several(call, PowerChange::Stop))
         .takes(&[REGION, &[text("BatchOptimization"), needed("InstanceId.N"), flag("ForceStop")]])
         .answers(&[&[CHANGED]])
+        .refuses(&[NO_INSTANCE, INSTANCE_STATE, UNPAID, &[("DiskError", 403)]])
         .with_dry_run(),
     Action::new("RebootInstances", |call| several(call, PowerChange::Reboot))
         .takes(&[REGION, &[text("BatchOptimization"), needed("InstanceId.N"), flag("ForceStop")]])
         .answers(&[&[CHANGED]])
+        .refuses(&[NO_INSTANCE, INSTANCE_STATE, UNPAID, &[("DiskError", 403)]])
         .with_dry_run(),
 ];
+
+/// What stands in the way of a start.
+const STARTED: Codes = &[("DiskError", 403), ("InstanceExpired", 403)];
 
 /// One row for each instance asked for.
 const CHANGED: Field = list_field(

@@ -4,12 +4,13 @@
 //! 1. An action that is not in a list here does not exist, whatever ECS knows.
 //! 2. What an operator alone may do is not there for requests over TCP.
 //! 3. An action sees the parameters it declares (`contract`) and no others, and answers the fields it
-//!    declares (`shape`) and no others.
+//!    declares (`shape`) and the codes it declares (`codes`), and no others.
 //! 4. `DryRun=true` never changes anything: what only asks is done and its answer dropped, the cloud
 //!    is asked by a caller for whom it does nothing, and any other action refuses it.
 //!
 //! Left to others: rules and states (`cloud`), codes (`status`).
 
+mod codes;
 mod contract;
 mod disk;
 mod image;
@@ -34,9 +35,11 @@ use block_store::RequestId;
 use cloud::{Caller, Cloud, CloudError, GIB, Lock, Origin, Paging, ResetDone, TagFilter, Tags};
 use jiff::Timestamp;
 
+pub(crate) use codes::OF_NO_ACTION;
 pub(crate) use contract::{DRY_RUN, Kind, Parameter};
 pub(crate) use shape::{Field, Shape, through};
 
+use codes::Codes;
 use contract::Group;
 use shape::Told;
 
@@ -56,6 +59,7 @@ pub(crate) struct Action {
     dry_run: DryRun,
     takes: &'static [Group],
     answers: Told,
+    refuses: &'static [Codes],
     run: fn(&Call<'_>) -> Result<Fields, Refusal>,
 }
 
@@ -143,7 +147,7 @@ impl Action {
     /// run through the caller.
     const fn new(name: &'static str, run: fn(&Call<'_>) -> Result<Fields, Refusal>) -> Self {
         let (reach, dry_run) = (Reach::Everyone, DryRun::Checked);
-        Self { name, reach, dry_run, takes: &[], answers: &[], run }
+        Self { name, reach, dry_run, takes: &[], answers: &[], refuses: &[], run }
     }
 
     /// Not all of these check before they do anything.
@@ -172,6 +176,11 @@ impl Action {
     /// These fields, and no others.
     const fn answers(self, answers: Told) -> Self {
         Self { answers, ..self }
+    }
+
+    /// With these codes, and no others but those of every action.
+    const fn refuses(self, refuses: &'static [Codes]) -> Self {
+        Self { refuses, ..self }
     }
 
     /// The fields of its answer.
@@ -251,7 +260,7 @@ impl Call<'_> {
         let missing = Refusal::missing("RegionId");
         Err(match self.action {
             // The reference spells it like this.
-            "DescribeDisks" => Refusal { code: "MissingParamter.RegionId", ..missing },
+            "DescribeDisks" => Refusal::new("MissingParamter.RegionId", 400, missing.message),
             _ => missing,
         })
     }

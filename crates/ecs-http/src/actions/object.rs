@@ -6,6 +6,7 @@
 use block_store::ImageFormat;
 use cloud::{ExportFormat, ExportImage, ImportDisk, ImportObject};
 
+use super::codes::{DESCRIPTION, IMAGE_NAME, IMPORTED, NEW_TAGS, NO_IMAGE, REPEATED};
 use super::contract::{REGION, TAGS, gib, needed, text};
 use super::shape::text_field;
 use super::{Action, Call, Fields};
@@ -32,6 +33,20 @@ pub(super) const ACTIONS: &[Action] = &[
             TAGS,
         ])
         .answers(&[&[text_field("ImageId"), text_field("TaskId"), text_field("RegionId")]])
+        .refuses(&[
+            REPEATED,
+            NEW_TAGS,
+            DESCRIPTION,
+            IMAGE_NAME,
+            IMPORTED,
+            &[
+                ("InvalidImageSize", 400),
+                ("InvalidOSSBucket.NotFound", 400),
+                ("InvalidOSSObject.Malformed", 400),
+                ("InvalidOSSObject.NotFound", 400),
+                ("MissingParameter.DiskDeviceMapping", 403),
+            ],
+        ])
         .with_dry_run(),
     Action::new("ExportImage", export)
         .takes(&[
@@ -39,6 +54,17 @@ pub(super) const ACTIONS: &[Action] = &[
             &[needed("ImageId"), needed("OSSBucket"), text("OSSPrefix"), text("ImageFormat")],
         ])
         .answers(&[&[text_field("TaskId"), text_field("RegionId")]])
+        .refuses(&[
+            NO_IMAGE,
+            &[
+                ("IncorrectImageStatus", 400),
+                ("InvalidImageFormat.Malformed", 400),
+                ("InvalidOSSBucket.NotFound", 400),
+                ("InvalidOSSPrefix.Malformed", 400),
+                ("ImageIsExporting", 403),
+                ("ImageNotSupported", 403),
+            ],
+        ])
         .with_dry_run(),
 ];
 

@@ -37,6 +37,7 @@ use block_store::LayerId;
 use cloud::{AccountView, KeyState, KeyView, Role, SetAccount};
 use jiff::Timestamp;
 
+use super::codes::{Codes, NO_INSTANCE};
 use super::contract::{flag, moment, needed, text};
 use super::shape::{Field, flag_field, list_field, text_field, texts_field, whole_field};
 use super::{Action, Call, Fields, seconds};
@@ -67,8 +68,12 @@ pub(super) const ACTIONS: &[Action] = &[
             flag_field("Temporary"),
         ]],
     )]]),
-    Action::for_operator("DisableAccessKey", disable_key).takes(&[&[needed("AccessKeyId")]]),
-    Action::for_operator("DeleteAccessKey", delete_key).takes(&[&[needed("AccessKeyId")]]),
+    Action::for_operator("DisableAccessKey", disable_key)
+        .takes(&[&[needed("AccessKeyId")]])
+        .refuses(&[NO_KEY]),
+    Action::for_operator("DeleteAccessKey", delete_key)
+        .takes(&[&[needed("AccessKeyId")]])
+        .refuses(&[NO_KEY]),
     Action::for_operator("ListAccounts", list_accounts).answers(&[&[list_field(
         "Accounts",
         "Account",
@@ -80,18 +85,25 @@ pub(super) const ACTIONS: &[Action] = &[
     Action::for_operator("BeginBackup", begin_backup)
         .answers(&[&[texts_field("Layers", "LayerId"), texts_field("LostLayers", "LayerId")]]),
     Action::for_operator("LockInstance", lock)
-        .takes(&[&[needed("InstanceId"), needed("LockReason")]]),
+        .takes(&[&[needed("InstanceId"), needed("LockReason")]])
+        .refuses(&[NO_INSTANCE, &[("InvalidLockReason.NotFound", 404)]]),
     Action::for_operator("UnlockInstance", unlock)
-        .takes(&[&[needed("InstanceId"), text("LockReason")]]),
-    Action::for_operator("ShowInstanceSeed", seed).takes(&[&[needed("InstanceId")]]).answers(&[&[
-        text_field("InstanceId"),
-        text_field("SeedId"),
-        text_field("Login"),
-        text_field("MetaData"),
-        text_field("UserData"),
-        text_field("VendorData"),
-    ]]),
+        .takes(&[&[needed("InstanceId"), text("LockReason")]])
+        .refuses(&[NO_INSTANCE, &[("InvalidLockReason.NotFound", 404)]]),
+    Action::for_operator("ShowInstanceSeed", seed)
+        .takes(&[&[needed("InstanceId")]])
+        .answers(&[&[
+            text_field("InstanceId"),
+            text_field("SeedId"),
+            text_field("Login"),
+            text_field("MetaData"),
+            text_field("UserData"),
+            text_field("VendorData"),
+        ]])
+        .refuses(&[NO_INSTANCE, &[("InvalidUserData.SizeExceeded", 400)]]),
 ];
+
+const NO_KEY: Codes = &[("InvalidAccessKeyId.NotFound", 404)];
 
 const ACCOUNT: &[Field] = &[
     text_field("Account"),

@@ -8,6 +8,7 @@ use cloud::{
 };
 use reinit::{Verification, VerifyDepth};
 
+use super::codes::{INITIAL_STATE, NO_DISK};
 use super::contract::{flag, needed, text, whole};
 use super::shape::{Field, flag_field, list_field, object_field, text_field, whole_field};
 use super::{Action, Call, Fields, disk, origin_name, reset::request_for, root, seconds};
@@ -19,7 +20,8 @@ const DISKS_ASKED_ABOUT: usize = 100;
 pub(super) const ACTIONS: &[Action] = &[
     Action::for_operator("ShowDisk", show)
         .takes(&[&[needed("DiskId")]])
-        .answers(&[disk::DISK, DETAIL]),
+        .answers(&[disk::DISK, DETAIL])
+        .refuses(&[NO_DISK]),
     Action::for_operator("ReInitDisks", reinit)
         .takes(&[&[
             needed("DiskId.N"),
@@ -43,10 +45,12 @@ pub(super) const ACTIONS: &[Action] = &[
         .answers(&[&[list_field("Disks", "Disk", &[PLANNED, REFUSED])]]),
     Action::for_operator("VerifyDisk", verify)
         .takes(&[&[needed("DiskId"), flag("Deep")]])
-        .answers(&[VERIFICATION]),
+        .answers(&[VERIFICATION])
+        .refuses(&[NO_DISK, INITIAL_STATE, &[("Cancelled", 400)]]),
     Action::for_operator("ReclaimDisk", reclaim)
         .takes(&[&[needed("DiskId"), whole("BytesPerSecond", 0, u64::MAX)]])
-        .answers(&[&[text_field("DiskId"), whole_field("FreedBytes"), flag_field("Complete")]]),
+        .answers(&[&[text_field("DiskId"), whole_field("FreedBytes"), flag_field("Complete")]])
+        .refuses(&[NO_DISK]),
 ];
 
 /// What there is to say of a disk beyond ECS.

@@ -15,6 +15,7 @@ use std::{
 use block_store::{BackingPolicy, ImageError, ImageFormat, export_qcow2, export_raw, export_vhd};
 use cloud::{DescribeImages, ImageStatus, ImportImage, Paging};
 
+use super::codes::{DESCRIPTION, IMAGE_NAME, IMPORTED, NEW_TAGS, NO_IMAGE, NO_SNAPSHOT, NO_TASK};
 use super::contract::{TAGS, flag, needed, text};
 use super::shape::{text_field, whole_field};
 use super::{Action, Call, Fields, task};
@@ -36,26 +37,59 @@ pub(super) const ACTIONS: &[Action] = &[
             ],
             TAGS,
         ])
-        .answers(&[&[text_field("ImageId"), text_field("TaskId")]]),
+        .answers(&[&[text_field("ImageId"), text_field("TaskId")]])
+        .refuses(&[
+            NEW_TAGS,
+            DESCRIPTION,
+            IMAGE_NAME,
+            IMPORTED,
+            &[("InvalidPath", 400), ("InvalidPath.NotFound", 404)],
+        ]),
     Action::for_operator("ExportImageFile", export)
         .takes(&[&[needed("ImageId"), text("ImageFormat"), needed("Path")]])
-        .answers(&[&[text_field("ImageId")]]),
-    Action::for_operator("ShowTask", show_task).takes(&[&[needed("TaskId")]]).answers(&[
-        task::TASK,
-        &[
-            text_field("ResourceId"),
-            whole_field("BytesTotal"),
-            whole_field("BytesDone"),
-            text_field("ErrorCode"),
-            text_field("ErrorMessage"),
-        ],
-    ]),
+        .answers(&[&[text_field("ImageId")]])
+        .refuses(&[
+            NO_IMAGE,
+            &[
+                ("Cancelled", 400),
+                ("IncorrectImageStatus", 400),
+                ("InvalidImageFormat.Malformed", 400),
+                ("InvalidPath", 400),
+                ("ExportImageFailed", 403),
+                ("InvalidPath.NotFound", 404),
+                ("InvalidPath.AlreadyExists", 409),
+            ],
+        ]),
+    Action::for_operator("ShowTask", show_task)
+        .takes(&[&[needed("TaskId")]])
+        .answers(&[
+            task::TASK,
+            &[
+                text_field("ResourceId"),
+                whole_field("BytesTotal"),
+                whole_field("BytesDone"),
+                text_field("ErrorCode"),
+                text_field("ErrorMessage"),
+            ],
+        ])
+        .refuses(&[NO_TASK]),
     Action::for_operator("HardenImage", harden)
         .takes(&[&[needed("ImageId"), needed("SnapshotId")]])
-        .answers(&[&[text_field("ImageId"), text_field("SnapshotId")]]),
+        .answers(&[&[text_field("ImageId"), text_field("SnapshotId")]])
+        .refuses(&[
+            NO_IMAGE,
+            NO_SNAPSHOT,
+            &[
+                ("InvalidParameter.Mismatch", 403),
+                ("InvalidSnapshotId.NotDataDiskSnapshot", 403),
+                ("InvalidSnapshotId.NotReady", 403),
+                ("Operation.Conflict", 403),
+            ],
+        ]),
     Action::for_operator("SoftenImage", soften)
         .takes(&[&[needed("ImageId")]])
-        .answers(&[&[text_field("ImageId")]]),
+        .answers(&[&[text_field("ImageId")]])
+        .refuses(&[NO_IMAGE, &[("Operation.Conflict", 403)]]),
 ];
 
 const IMPORT_FORMATS: [(&str, ImageFormat); 4] = [

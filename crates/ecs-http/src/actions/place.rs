@@ -5,6 +5,7 @@
 
 use cloud::{Cloud, InstanceType};
 
+use super::codes::Codes;
 use super::contract::{REGION, text};
 use super::shape::{
     Field, flag_field, fraction_field, list_field, text_field, texts_field, whole_field,
@@ -25,6 +26,7 @@ pub(super) const ACTIONS: &[Action] = &[
                 text_field("Status"),
             ]],
         )]])
+        .refuses(&[QUESTION])
         .that_only_asks(),
     Action::new("DescribeZones", zones)
         .takes(&[
@@ -32,6 +34,7 @@ pub(super) const ACTIONS: &[Action] = &[
             &[text("AcceptLanguage"), text("ResourceType"), text("InstanceChargeType")],
         ])
         .answers(&[&[list_field("Zones", "Zone", &[ZONE])]])
+        .refuses(&[QUESTION])
         .that_only_asks(),
     Action::new("DescribeInstanceTypes", instance_types)
         .answers(&[&[list_field(
@@ -45,6 +48,12 @@ pub(super) const ACTIONS: &[Action] = &[
             ]],
         )]])
         .that_only_asks(),
+];
+
+const QUESTION: Codes = &[
+    ("InvalidAcceptLanguage.NotFound", 404),
+    ("InvalidInstanceChargeType.NotFound", 404),
+    ("InvalidResourceType.NotFound", 404),
 ];
 
 const ZONE: &[Field] = &[

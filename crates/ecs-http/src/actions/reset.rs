@@ -5,6 +5,10 @@
 
 use cloud::{CloudError, ReInitDisk, ResetDisk, ResetDone, SecretText};
 
+use super::codes::{
+    CATEGORY, DISK_STATE, IN_SNAPSHOT, INITIAL_STATE, INSTANCE_STATE, LOGIN, NO_DISK, NO_SNAPSHOT,
+    SOURCE_SNAPSHOT, UNPAID,
+};
 use super::contract::{REGION, flag, needed, text};
 use super::shape::{PROGRESS, text_field};
 use super::{Action, Call, Fields};
@@ -20,13 +24,40 @@ pub(super) const ACTIONS: &[Action] = &[
             text("SecurityEnhancementStrategy"),
             flag("Keep").of_operator(),
         ]])
-        .answers(&[&[text_field("SnapshotId").at_times().to_operator()]]),
+        .answers(&[&[text_field("SnapshotId").at_times().to_operator()]])
+        .refuses(&[
+            NO_DISK,
+            CATEGORY,
+            DISK_STATE,
+            INSTANCE_STATE,
+            UNPAID,
+            IN_SNAPSHOT,
+            INITIAL_STATE,
+            LOGIN,
+            // With `Keep`.
+            &[("Operation.Conflict", 403), ("QuotaExceed.Snapshot", 403)],
+        ]),
     Action::new("ResetDisk", reset)
         .takes(&[&[needed("DiskId"), needed("SnapshotId")]])
+        .refuses(&[
+            NO_DISK,
+            NO_SNAPSHOT,
+            CATEGORY,
+            DISK_STATE,
+            INSTANCE_STATE,
+            UNPAID,
+            IN_SNAPSHOT,
+            SOURCE_SNAPSHOT,
+            &[("InvalidParameter.Mismatch", 403)],
+        ])
         .with_dry_run(),
     Action::new("ResetDisks", reset_several)
         .takes(&[REGION, &[needed("Disk.N.DiskId"), needed("Disk.N.SnapshotId")]])
         .answers(&[&[PROGRESS]])
+        .refuses(&[
+            // Everything else is told disk by disk.
+            &[("InvalidDiskIds.Malformed", 403)],
+        ])
         .with_dry_run(),
 ];
 

@@ -2,6 +2,10 @@
 
 use cloud::{CreateSnapshot, DescribeSnapshots, SnapshotStatus, SnapshotView, Usage};
 
+use super::codes::{
+    CATEGORY, DISK_STATE, FILTERS, NEW_SNAPSHOT, NEW_TAGS, NO_DISK, NO_SNAPSHOT, REPEATED,
+    SNAPSHOT_USED,
+};
 use super::contract::{CREATED, PAGES, REGION, TAGS, TOKENS, flag, ids, needed, text};
 use super::shape::{Field, NEXT, PAGE, TAGS_SHOWN, flag_field, list_field, text_field};
 use super::{
@@ -32,14 +36,40 @@ pub(super) const ACTIONS: &[Action] = &[
             TOKENS,
         ])
         .answers(&[PAGE, NEXT, &[list_field("Snapshots", "Snapshot", &[SNAPSHOT])]])
+        .refuses(&[
+            FILTERS,
+            &[
+                ("InvalidSnapshotIds.Malformed", 403),
+                ("InvalidSnapshotType.NotFound", 404),
+                ("InvalidSourceDiskType", 404),
+                ("InvalidStatus.NotFound", 404),
+                ("InvalidUsage", 404),
+            ],
+        ])
         .that_only_asks(),
     Action::new("CreateSnapshot", create)
         .takes(&[
             &[needed("DiskId"), text("SnapshotName"), text("Description"), text("ClientToken")],
             TAGS,
         ])
-        .answers(&[&[text_field("SnapshotId")]]),
-    Action::new("DeleteSnapshot", delete).takes(&[&[needed("SnapshotId"), flag("Force")]]),
+        .answers(&[&[text_field("SnapshotId")]])
+        .refuses(&[
+            REPEATED,
+            NEW_TAGS,
+            NO_DISK,
+            CATEGORY,
+            DISK_STATE,
+            NEW_SNAPSHOT,
+            &[
+                ("IncorrectInstanceStatus", 400),
+                ("InvalidSnapshotName.Malformed", 400),
+                ("InstanceLockedForSecurity", 403),
+                ("InvalidDescription.Malformed", 404),
+            ],
+        ]),
+    Action::new("DeleteSnapshot", delete)
+        .takes(&[&[needed("SnapshotId"), flag("Force")]])
+        .refuses(&[NO_SNAPSHOT, SNAPSHOT_USED]),
 ];
 
 const SNAPSHOT: &[Field] = &[

@@ -5,6 +5,10 @@ use cloud::{
     SnapshotStatus, Tags,
 };
 
+use super::codes::{
+    CATEGORY, DESCRIPTION, DISK_STATE, INSTANCE_STATE, NEW_SNAPSHOT, NEW_TAGS, NO_DISK,
+    NO_INSTANCE, REPEATED, SNAPSHOT_USED,
+};
 use super::contract::{REGION, TAGS, TOKENS, needed, text};
 use super::shape::{Field, NEXT, PROGRESS, flag_field, list_field, text_field};
 use super::{
@@ -26,6 +30,12 @@ pub(super) const ACTIONS: &[Action] = &[
             TOKENS,
         ])
         .answers(&[NEXT, &[list_field("SnapshotGroups", "SnapshotGroup", &[GROUP])]])
+        .refuses(&[&[
+            ("InvalidTag.Mismatch", 400),
+            ("InvalidTagCount", 400),
+            ("InvalidSnapshotIds.Malformed", 403),
+            ("InvalidStatus.ValueNotSupported", 403),
+        ]])
         .that_only_asks(),
     Action::new("CreateSnapshotGroup", create)
         .takes(&[
@@ -40,10 +50,28 @@ pub(super) const ACTIONS: &[Action] = &[
             ],
             TAGS,
         ])
-        .answers(&[&[text_field("SnapshotGroupId")]]),
+        .answers(&[&[text_field("SnapshotGroupId")]])
+        .refuses(&[
+            REPEATED,
+            NEW_TAGS,
+            DESCRIPTION,
+            NO_INSTANCE,
+            NO_DISK,
+            CATEGORY,
+            DISK_STATE,
+            INSTANCE_STATE,
+            NEW_SNAPSHOT,
+            &[
+                ("InvalidParameter.Conflict", 400),
+                ("InvalidSnapshotName.Malformed", 400),
+                ("DependencyViolation", 403),
+                ("InvalidDiskIds.Malformed", 403),
+            ],
+        ]),
     Action::new("DeleteSnapshotGroup", delete)
         .takes(&[REGION, &[needed("SnapshotGroupId")]])
-        .answers(&[&[PROGRESS]]),
+        .answers(&[&[PROGRESS]])
+        .refuses(&[SNAPSHOT_USED, &[("InvalidSnapshotGroupId.NotFound", 404)]]),
 ];
 
 const GROUP: &[Field] = &[

@@ -2,6 +2,7 @@
 
 use cloud::{ResourceType, TagList, TagPattern};
 
+use super::codes::Codes;
 use super::contract::{Group, PAGES, REGION, TAGS, TOKENS, flag, needed, text};
 use super::shape::{NEXT, list_field, text_field};
 use super::{Action, Call, Fields, MOST_TAG_FILTERS, next_token};
@@ -11,14 +12,34 @@ use crate::{refusal::Refusal, tree::Tree};
 const PATTERNS: Group = &[text("TagFilter.N.TagKey"), text("TagFilter.N.TagValues.N")];
 
 pub(super) const ACTIONS: &[Action] = &[
-    Action::new("TagResources", tag).takes(&[
-        REGION,
-        &[needed("Tag.N.Key"), text("Tag.N.Value"), needed("ResourceId.N"), needed("ResourceType")],
-    ]),
-    Action::new("UntagResources", untag).takes(&[
-        REGION,
-        &[text("TagKey.N"), flag("All"), needed("ResourceId.N"), needed("ResourceType")],
-    ]),
+    Action::new("TagResources", tag)
+        .takes(&[
+            REGION,
+            &[
+                needed("Tag.N.Key"),
+                text("Tag.N.Value"),
+                needed("ResourceId.N"),
+                needed("ResourceType"),
+            ],
+        ])
+        .refuses(&[
+            KIND,
+            RESOURCES,
+            &[
+                ("Duplicate.TagKey", 400),
+                ("InvalidTagKey.Malformed", 400),
+                ("InvalidTagValue.Malformed", 400),
+                ("NumberExceed.Tags", 400),
+                ("QuotaExceed.Tags", 403),
+                ("MissingParameter.Tags", 404),
+            ],
+        ]),
+    Action::new("UntagResources", untag)
+        .takes(&[
+            REGION,
+            &[text("TagKey.N"), flag("All"), needed("ResourceId.N"), needed("ResourceType")],
+        ])
+        .refuses(&[KIND, RESOURCES]),
     Action::new("ListTagResources", list)
         .takes(&[
             REGION,
@@ -41,8 +62,25 @@ pub(super) const ACTIONS: &[Action] = &[
                 ]],
             )],
         ])
+        .refuses(&[
+            KIND,
+            &[
+                ("InvalidTag.Mismatch", 400),
+                ("InvalidTagCount", 400),
+                ("NumberExceed.ResourceIds", 400),
+            ],
+        ])
         .that_only_asks(),
 ];
+
+/// What all three need.
+const KIND: Codes = &[
+    ("InvalidResourceType.NotFound", 404),
+    ("MissingParameter.RegionId", 404),
+    ("MissingParameter.ResourceType", 404),
+];
+
+const RESOURCES: Codes = &[("NumberExceed.ResourceIds", 400), ("InvalidResourceId.NotFound", 404)];
 
 const TYPES: [(&str, ResourceType); 4] = [
     ("disk", ResourceType::Disk),
@@ -128,10 +166,10 @@ fn kind(call: &Call<'_>) -> Result<ResourceType, Refusal> {
 
 /// Codes of their own, and 404: so says the reference.
 fn missing(what: &str) -> Refusal {
-    let code = match what {
-        "RegionId" => "MissingParameter.RegionId",
-        "Tags" => "MissingParameter.Tags",
-        _ => "MissingParameter.ResourceType",
+    let (code, status) = match what {
+        "RegionId" => ("MissingParameter.RegionId", 404),
+        "Tags" => ("MissingParameter.Tags", 404),
+        _ => ("MissingParameter.ResourceType", 404),
     };
-    Refusal { code, status: 404, ..Refusal::missing(what) }
+    Refusal { code, status, ..Refusal::missing(what) }
 }

@@ -2,6 +2,7 @@
 
 use cloud::{DescribeTasks, TaskStatus, TaskView};
 
+use super::codes::NO_TASK;
 use super::contract::{PAGES, REGION, TOKENS, commas, moment, needed, text};
 use super::shape::{Field, PAGE, PROGRESS, list_field, text_field, whole_field};
 use super::{Action, Call, Fields, minutes, page_fields};
@@ -43,8 +44,12 @@ pub(super) const ACTIONS: &[Action] = &[
                 PROGRESS,
             ],
         ])
+        .refuses(&[NO_TASK])
         .that_only_asks(),
-    Action::new("CancelTask", cancel).takes(&[REGION, &[needed("TaskId")]]),
+    Action::new("CancelTask", cancel).takes(&[REGION, &[needed("TaskId")]]).refuses(&[
+        NO_TASK,
+        &[("InvalidTaskId.IncorrectTaskStatus", 403), ("InvalidTaskId.TaskActionNotSupport", 403)],
+    ]),
 ];
 
 /// What every way to ask about a task shows.

@@ -11,6 +11,7 @@
 mod actions;
 mod audit;
 mod batches;
+mod codes;
 mod filters;
 mod gate;
 mod groups;
