@@ -133,15 +133,25 @@ impl Service {
 
     /// An action through the control socket.
     pub fn operator(&self, action: &str, parameters: &[(&str, &str)]) -> Answer {
-        let mut all = vec![("Action", action), ("Format", "JSON")];
+        self.operator_in("JSON", action, parameters).0
+    }
+
+    /// The same in either format, and the document of the answer as both are read.
+    pub fn operator_in(
+        &self,
+        format: &str,
+        action: &str,
+        parameters: &[(&str, &str)],
+    ) -> (Answer, Value) {
+        let mut all = vec![("Action", action), ("Format", format)];
         all.extend_from_slice(parameters);
         let request =
             format!("POST /?{} HTTP/1.1\r\nHost: local\r\nContent-Length: 0\r\n\r\n", form(&all));
         let mut stream = self.connect_control();
         stream.write_all(request.as_bytes()).unwrap();
         let answer = Answer::read(&mut stream);
-        told::hold(Door::Control, Some(action), &answer);
-        answer
+        let document = told::hold(Door::Control, Some(action), &answer).unwrap_or_default();
+        (answer, document)
     }
 
     pub fn connect_control(&self) -> UnixStream {

@@ -9,6 +9,7 @@
 )]
 
 mod actions;
+mod answers;
 mod audit;
 mod batches;
 mod codes;
