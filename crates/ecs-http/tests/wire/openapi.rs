@@ -143,6 +143,21 @@ fn each_type_and_bound_is_the_one_that_is_read() {
     assert!(checked > 150, "{checked}");
 }
 
+/// Else nobody could ask for the next page.
+#[test]
+fn what_takes_a_token_for_the_next_page_answers_one() {
+    let service = Service::start();
+    let document = public(&service);
+    let mut lists = 0;
+    for (action, parameters) in operations(&document) {
+        let takes = parameters.iter().any(|one| one["name"] == "NextToken");
+        let answer = &document["components"]["schemas"][format!("{action}Response")];
+        assert_eq!(answer["properties"].get("NextToken").is_some(), takes, "{action}");
+        lists += u32::from(takes);
+    }
+    assert!(lists > 7, "{lists}");
+}
+
 #[test]
 fn the_operator_sees_more_and_nobody_reaches_what_is_not_told() {
     let service = Service::start();
