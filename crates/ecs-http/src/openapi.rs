@@ -52,6 +52,7 @@ fn document(door: Door) -> Value {
         "components": {
             "parameters": common(door),
             "schemas": schemas(door),
+            "responses": shared_refusals(door),
             "securitySchemes": schemes(door),
         },
     })
@@ -228,9 +229,21 @@ fn list(child: &str, items: &Value) -> Value {
 }
 
 fn responses(action: &Action, door: Door) -> Value {
-    let refused = action.codes(door).into_iter();
-    let refused = refused.map(|(status, codes)| (status.to_string(), refusal(&codes)));
+    let refused = action.codes(door).into_iter().map(|(status, codes)| {
+        let one = shared(&codes).map(|code| format!("#/components/responses/{code}"));
+        (status.to_string(), one.map_or_else(|| refusal(&codes), |one| json!({ "$ref": one })))
+    });
     [("200".to_owned(), success(action))].into_iter().chain(refused).collect()
+}
+
+/// A status that one code alone stands behind is the same for whatever action: it is told once.
+fn shared_refusals(door: Door) -> Value {
+    let all = actions::all(door).flat_map(|action| action.codes(door).into_values());
+    all.filter_map(|codes| Some((shared(&codes)?, refusal(&codes)))).collect()
+}
+
+fn shared(codes: &BTreeSet<&'static str>) -> Option<&'static str> {
+    codes.first().copied().filter(|_| codes.len() == 1)
 }
 
 fn refusal(codes: &BTreeSet<&str>) -> Value {

@@ -26,7 +26,7 @@ fn told(door: Door) -> BTreeSet<Code> {
     let responses = operations.flat_map(|item| item["post"]["responses"].as_object().unwrap());
     let codes = |(status, response): (&String, &Value)| {
         let status: u16 = status.parse().unwrap();
-        codes_of(response).into_iter().map(move |code| (code, status)).collect::<Vec<_>>()
+        codes_of(document, response).into_iter().map(move |code| (code, status)).collect::<Vec<_>>()
     };
     responses.flat_map(codes).collect()
 }

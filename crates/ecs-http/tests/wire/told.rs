@@ -39,7 +39,7 @@ pub fn hold(door: Door, action: Option<&str>, answer: &Answer) -> Option<Value> 
     let document = document(door);
     let path = format!("/?Action={}", action.unwrap_or_default());
     let told = match document["paths"].get(&path) {
-        Some(item) => &item["post"]["responses"][answer.status.to_string()],
+        Some(item) => followed(document, &item["post"]["responses"][answer.status.to_string()]),
         None => {
             assert!(is_of_any(document, answer), "not told of any action: {answer:?}");
             return None;
@@ -60,12 +60,14 @@ fn is_of_any(document: &Value, answer: &Answer) -> bool {
     let mut actions = document["paths"].as_object().unwrap().values();
     let of_none = document["info"]["description"].as_str().unwrap();
     of_none.contains(&format!("{code} ({status})"))
-        || actions
-            .any(|item| codes_of(&item["post"]["responses"][status.to_string()]).contains(&code))
+        || actions.any(|item| {
+            codes_of(document, &item["post"]["responses"][status.to_string()]).contains(&code)
+        })
 }
 
 /// The codes of a refusal, as a response tells them.
-pub fn codes_of(response: &Value) -> Vec<String> {
+pub fn codes_of(document: &Value, response: &Value) -> Vec<String> {
+    let response = followed(document, response);
     let codes =
         &response["content"]["application/json"]["schema"]["allOf"][1]["properties"]["Code"];
     let codes = codes["enum"].as_array().into_iter().flatten();
