@@ -7,6 +7,7 @@ use serde_json::Value;
 use crate::{
     harness::Service,
     signing::{Key, V1},
+    told::codes_of,
 };
 
 /// The actions of the document with their parameters, whose references are followed.
@@ -174,12 +175,24 @@ fn the_operator_sees_more_and_nobody_reaches_what_is_not_told() {
 }
 
 #[test]
-fn the_page_for_people_fetches_nothing() {
+fn the_page_for_people_tells_the_same_and_fetches_nothing() {
     let service = Service::start();
     let page = service.get("/docs").body;
-    for (action, parameters) in operations(&public(&service)) {
-        assert!(page.contains(&format!("<h2 id=\"{action}\">")), "{action}");
-        assert!(!parameters.is_empty());
+    let document = public(&service);
+    for (action, parameters) in operations(&document) {
+        let mut of_it = page.split(&format!("<h2 id=\"{action}\">")).nth(1).unwrap();
+        of_it = of_it.split("<h2").next().unwrap();
+        let parameters = parameters.iter().map(|one| one["name"].as_str().unwrap());
+        let parameters = parameters.filter(|name| !["Version", "Format"].contains(name));
+        let parameters = parameters.map(|name| name.replace(".1", ".N"));
+        let answer = &document["components"]["schemas"][format!("{action}Response")];
+        let fields = answer["properties"].as_object().unwrap().keys().cloned();
+        let refused =
+            document["paths"][format!("/?Action={action}")]["post"]["responses"].as_object();
+        let codes = refused.unwrap().values().flat_map(|one| codes_of(&document, one));
+        for told in parameters.chain(fields).chain(codes) {
+            assert!(of_it.contains(&told), "{told} of {action}");
+        }
     }
     for fetch in ["<script", "src=", "http:", "https:", "@import", "<link"] {
         assert!(!page.contains(fetch), "{fetch}");
