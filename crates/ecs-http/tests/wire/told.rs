@@ -36,6 +36,8 @@ pub fn document(door: Door) -> &'static Value {
 /// some other page.
 pub fn hold(door: Door, action: Option<&str>, answer: &Answer) -> Option<Value> {
     let format = Format::of(answer)?;
+    // A panic, above all that of an action that answers or refuses with what its table does not tell.
+    assert_ne!(answer.status, 500, "{action:?}: {answer:?}");
     let document = document(door);
     let path = format!("/?Action={}", action.unwrap_or_default());
     let told = match document["paths"].get(&path) {
