@@ -31,6 +31,15 @@ pub(crate) fn free_device(
     Ok(asked.into())
 }
 
+/// A system disk has its device; no other can be asked for.
+pub(crate) fn check_system_device(asked: Option<&str>) -> Result<(), CloudError> {
+    if texts::given(asked).is_some_and(|asked| asked != SYSTEM_DEVICE) {
+        let rule = "/dev/xvda for the system disk";
+        return Err(CloudError::Malformed { field: Field::Device, rule });
+    }
+    Ok(())
+}
+
 impl World {
     /// The devices of an instance that are taken, or about to be.
     pub(crate) fn devices_of(&self, instance: &str) -> BTreeSet<String> {

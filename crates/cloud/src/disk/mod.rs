@@ -28,7 +28,7 @@ pub(crate) use category::{
     Category, DEFAULT as DEFAULT_CATEGORY, DEFAULT_SYSTEM as DEFAULT_SYSTEM_CATEGORY,
 };
 pub(crate) use create::SETTLED;
-pub(crate) use device::{SYSTEM_DEVICE, free_device};
+pub(crate) use device::{SYSTEM_DEVICE, check_system_device, free_device};
 pub(crate) use plan::{DiskPlan, DiskSeed, Given};
 pub use replace::ReplaceSystemDisk;
 

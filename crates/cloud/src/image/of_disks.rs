@@ -15,7 +15,7 @@ use crate::{
     Caller, Cloud, CloudError, Countable, Field,
     claim::Hold,
     client_token::TokenSlot,
-    disk::{SYSTEM_DEVICE, free_device},
+    disk::{SYSTEM_DEVICE, check_system_device, free_device},
     source, texts,
     world::World,
 };
@@ -99,10 +99,9 @@ impl Cloud {
         let snapshot = snapshot.map(|id| self.ready_source(world, caller, id)).transpose()?;
         let size = size_of(asked, snapshot)?;
         let role = asked.role.or(snapshot.map(|one| one.disk_role)).unwrap_or(DiskRole::Data);
-        let device = texts::given(asked.device.as_deref());
-        if role == DiskRole::System && device.is_some_and(|device| device != SYSTEM_DEVICE) {
-            let rule = "/dev/xvda for the system disk";
-            return Err(CloudError::Malformed { field: Field::Device, rule });
+        let device = asked.device.as_deref();
+        if role == DiskRole::System {
+            check_system_device(device)?;
         }
         match (role, snapshot) {
             (DiskRole::System, Some(snapshot)) if content.system.is_none() => {
