@@ -58,6 +58,11 @@ fn an_image_of_an_instance_or_of_snapshots() {
     assert_eq!(xml.status, 200, "{}", xml.body);
     let whole = call(&own).text("ImageId");
     assert!(xml.body.contains(&format!("<ImageId>{whole}</ImageId>")), "{}", xml.body);
+    let in_state = |status: &str| {
+        service.call(&key, "DescribeImages", &[("ImageId", &whole), ("Status", status)])
+    };
+    assert_eq!(in_state("ALL").ok()["TotalCount"], 1, "whatever its state");
+    in_state("odd").refused("InvalidParamter", 400);
     wait(|| shown(&whole)["Status"] == "Available");
     let of_instance = mappings(&shown(&whole));
     assert_eq!(of_instance.as_array().unwrap().len(), 2);
