@@ -125,15 +125,17 @@ impl Client {
         answer
     }
 
-    /// Calls an action that must be refused with this code and status, and a sentence beside it.
-    pub fn refuses(&mut self, action: &str, parameters: &Value, code: &str, status: u16) {
+    /// Calls an action that must be refused with this code and status, and gives the sentence beside it.
+    pub fn refuses(&mut self, action: &str, parameters: &Value, code: &str, status: u16) -> String {
         let refused = match self.ask(action, parameters) {
             Ok(answer) => panic!("{self}: {action} {parameters} was not refused: {answer}"),
             Err(refused) => refused,
         };
         assert_eq!(refused["code"], code, "{self}: {action} {parameters}: {refused}");
         assert_eq!(refused["status"], status, "{self}: {action} {parameters}: {refused}");
-        assert!(!word(&refused["message"]).is_empty(), "{self}: {action}: {refused}");
+        let message = word(&refused["message"]);
+        assert!(!message.is_empty(), "{self}: {action}: {refused}");
+        message
     }
 
     /// Asks until the answer is as wanted, and gives that one.

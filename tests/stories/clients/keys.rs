@@ -9,23 +9,31 @@ use tests::{
 
 use super::words::*;
 
-/// The core SDK, and footmark upon it, compares what the daemon signed with what it signed itself: if it is the same text,
-/// the secret must be wrong.
+const V1_GET: &str = "GET&%2F&";
+const V1_POST: &str = "POST&%2F&";
+const ACS3: &str = "ACS3-HMAC-SHA256";
+
+/// The refusal holds the text that should have been signed, which also tells how each client asked. The core SDK, and
+/// footmark upon it, compares it with its own: if it is the same text, the secret must be wrong.
 #[test]
 fn every_client_is_told_that_its_secret_is_wrong() {
     let site = Site::new();
     let account = site.ecs();
     let wrong = Key { id: account.key.id.clone(), secret: "wrong".into() };
-    for (kind, code) in [
-        (Kind::Tea, "SignatureDoesNotMatch"),
-        (Kind::Core, "InvalidAccessKeySecret"),
-        (Kind::Footmark, "InvalidAccessKeySecret"),
-        (Kind::Libcloud, "SignatureDoesNotMatch"),
-        (Kind::PopPost, "SignatureDoesNotMatch"),
-        (Kind::NodeTea, "SignatureDoesNotMatch"),
+    for (kind, code, signed) in [
+        (Kind::Tea, "SignatureDoesNotMatch", ACS3),
+        (Kind::TeaV1, "SignatureDoesNotMatch", V1_POST),
+        (Kind::Core, "InvalidAccessKeySecret", ""),
+        (Kind::Footmark, "InvalidAccessKeySecret", ""),
+        (Kind::Libcloud, "SignatureDoesNotMatch", V1_GET),
+        (Kind::PopGet, "SignatureDoesNotMatch", V1_GET),
+        (Kind::PopPost, "SignatureDoesNotMatch", V1_POST),
+        (Kind::NodeTea, "SignatureDoesNotMatch", ACS3),
+        (Kind::NodeTeaV1, "SignatureDoesNotMatch", V1_POST),
     ] {
         let mut client = Client::start(kind, &account.address, &wrong);
-        client.refuses("DescribeDisks", &json!({"RegionId": REGION}), code, 400);
+        let told = client.refuses("DescribeDisks", &json!({"RegionId": REGION}), code, 400);
+        assert!(told.contains(signed), "{client} signed otherwise: {told}");
     }
 }
 
