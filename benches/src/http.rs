@@ -45,14 +45,20 @@ impl HttpClient<TcpStream> {
 impl<S: Read + Write> HttpClient<S> {
     /// Sends a request and reads its answer, which must be a success.
     pub fn send(&mut self, request: &Prepared) -> anyhow::Result<Value> {
-        self.stream.get_mut().write_all(request.0.as_bytes())?;
+        let body = self.ask(request)?;
+        serde_json::from_slice(&body).context("an answer that is not JSON")
+    }
+
+    /// The same, and the answer as it came.
+    pub fn ask(&mut self, request: &Prepared) -> anyhow::Result<Vec<u8>> {
+        self.stream.get_mut().write_all(request.as_bytes())?;
         let (status, length) = self.read_head()?;
         let mut body = vec![0; length];
         self.stream.read_exact(&mut body)?;
         if status != 200 {
             bail!("status {status}: {}", String::from_utf8_lossy(&body));
         }
-        serde_json::from_slice(&body).context("an answer that is not JSON")
+        Ok(body)
     }
 
     /// The status and the length of the body.
@@ -85,6 +91,16 @@ impl<S: Read + Write> HttpClient<S> {
 pub struct Prepared(String);
 
 impl Prepared {
+    /// A page that is no action.
+    pub fn page(path: &str) -> Self {
+        Self(format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n"))
+    }
+
+    /// As it is sent.
+    pub fn as_bytes(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
+
     /// An action for the control socket, which asks for no signature.
     pub fn plain(action: &str, parameters: &[(&str, &str)]) -> Self {
         let body = form(&mut with_common(action, parameters));

@@ -13,6 +13,7 @@
 //! | [`questions::engine_reset`] | one durable reset in the engine | one fdatasync of a 4 KiB overwrite |
 //! | [`questions::live_reset`] | reset of a running daemon's disk and the first read | qemu-storage-daemon over QMP |
 //! | [`questions::http_reset`] | a signed `ReInitDisk` over HTTP | the engine alone |
+//! | [`questions::http_load`] | many clients at once, and pages of 10 000 disks | the budget; moto |
 //! | [`questions::mass_reset`] | 1 000 disks at once | the budget |
 //! | [`questions::import`] | import with hashing | `qemu-img convert -O raw` |
 //! | [`questions::depth`] | reads and opening of a disk on 200 snapshots | the same on one; the budget |
@@ -27,6 +28,8 @@ pub mod dirt;
 pub mod engine;
 pub mod filesystem;
 pub mod http;
+pub mod library;
+pub mod load;
 pub mod machine;
 pub mod peers;
 pub mod program;

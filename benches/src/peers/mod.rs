@@ -3,6 +3,7 @@
 //! What must always hold: each is used in the fastest way that gives what ours gives.
 
 pub mod fdatasync;
+pub mod moto;
 pub mod qemu_img;
 pub mod qemu_nbd;
 pub mod qemu_storage_daemon;

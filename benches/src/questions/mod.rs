@@ -5,6 +5,7 @@
 
 pub mod depth;
 pub mod engine_reset;
+pub mod http_load;
 pub mod http_reset;
 pub mod import;
 pub mod live_reset;
@@ -55,12 +56,13 @@ pub struct Question {
 }
 
 /// All of them, in the order of the table.
-pub const ALL: [Question; 9] = [
+pub const ALL: [Question; 10] = [
     // First: what other questions left of the heap would hide what this one takes.
     Question { name: "memory", ask: memory::ask },
     Question { name: "engine_reset", ask: engine_reset::ask },
     Question { name: "live_reset", ask: live_reset::ask },
     Question { name: "http_reset", ask: http_reset::ask },
+    Question { name: "http_load", ask: http_load::ask },
     Question { name: "mass_reset", ask: mass_reset::ask },
     Question { name: "import", ask: import::ask },
     Question { name: "depth", ask: depth::ask },
