@@ -23,6 +23,7 @@ use crate::{
     caller::Right,
     claim::{Claim, Hold},
     client_token::TokenSlot,
+    disk::check_system_device,
     ids,
     jobs::Queue,
     tags, texts,
@@ -57,6 +58,7 @@ impl Cloud {
         self.once(caller, "ImportImage", token, request, &[], |slot| {
             let none = || CloudError::Missing { parameter: "DiskDeviceMapping.1.OSSObject" };
             let (system, data) = request.disks.split_first().ok_or_else(none)?;
+            check_system_device(system.device.as_deref())?;
             let import = ImportImage {
                 file: self.bucket(caller, &system.bucket)?.object(&system.object)?,
                 path: None,

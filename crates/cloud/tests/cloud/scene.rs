@@ -168,7 +168,7 @@ impl<'l> Scene<'l> {
                 cloud.reinit_disk(key, &request, Cloud::new_request_id()).map(drop)
             }
             Call::ResetToOwnSnapshot => {
-                let request = ResetDisk { disk, snapshot: self.own.clone(), dry_run: false };
+                let request = ResetDisk { disk, snapshot: self.own.clone() };
                 cloud.reset_disk(key, &request, Cloud::new_request_id()).map(drop)
             }
             Call::ResetSystem => lab.reinit(&self.system).map(drop),

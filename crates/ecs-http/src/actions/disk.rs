@@ -49,7 +49,9 @@ pub(super) const ACTIONS: &[Action] = &[
             &[
                 ("InvalidCategory.ValueNotSupported", 400),
                 ("InvalidDiskType.ValueNotSupported", 400),
+                ("InvalidParameter.DiskIds", 400),
                 ("InvalidStatus.ValueNotSupported", 400),
+                ("InvalidZoneId.NotFound", 400),
                 ("MissingParamter.RegionId", 400),
                 ("InvalidDiskIds.Malformed", 403),
                 ("InvalidDiskChargeType.NotFound", 404),
@@ -152,8 +154,11 @@ pub(super) const ACTIONS: &[Action] = &[
             &[
                 ("InvalidParam.Type", 400),
                 ("InvalidSize.ValueNotSupported", 400),
+                ("InvalidDiskCategory.NotSupported", 403),
+                ("InvalidDiskSize", 403),
                 ("InvalidDiskSize.TooLarge", 403),
                 ("InvalidDiskSize.TooSmall", 403),
+                ("InvalidInstanceStatus.NotRunning", 403),
                 ("QuotaExceed.PortableCloudDisk", 403),
             ],
         ]),
@@ -171,6 +176,7 @@ pub(super) const ACTIONS: &[Action] = &[
             NO_DISK,
             DISK_STATE,
             &[
+                ("IncompleteParamter", 400),
                 ("InvalidDiskName.Malformed", 400),
                 ("NoAttributeToModify", 400),
                 ("DiskNotPortable", 403),
@@ -318,7 +324,7 @@ fn resize(call: &Call<'_>) -> Result<Fields, Refusal> {
     resized.map_err(|refusal| match refusal.code {
         // The reference has a code of its own for what is to be resized while it runs.
         "IncorrectInstanceStatus" if online => {
-            Refusal { code: "InvalidInstanceStatus.NotRunning", ..refusal }
+            Refusal::new("InvalidInstanceStatus.NotRunning", 403, refusal.message)
         }
         _ => refusal,
     })?;
@@ -331,7 +337,7 @@ fn modify(call: &Call<'_>) -> Result<Fields, Refusal> {
     disks.extend(parameters.owned("DiskId"));
     if disks.is_empty() {
         // The reference spells it like this.
-        return Err(Refusal { code: "IncompleteParamter", ..Refusal::missing("DiskId") });
+        return Err(Refusal::new("IncompleteParamter", 400, Refusal::missing("DiskId").message));
     }
     let request = ModifyDisk {
         disks,
@@ -399,7 +405,7 @@ fn describe(call: &Call<'_>) -> Result<Fields, Refusal> {
 
 /// The reference has a code of its own for a list that is none.
 fn disk_ids(call: &Call<'_>) -> Result<Option<Vec<String>>, Refusal> {
-    let refused = |refusal| Refusal { code: "InvalidParameter.DiskIds", ..refusal };
+    let refused = |refusal: Refusal| Refusal::new("InvalidParameter.DiskIds", 400, refusal.message);
     call.parameters.json_list("DiskIds").map_err(refused)
 }
 

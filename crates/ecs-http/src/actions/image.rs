@@ -78,6 +78,7 @@ pub(super) const ACTIONS: &[Action] = &[
             &[
                 ("Account.Arrearage", 400),
                 ("InstanceDiskNumber.LimitExceed", 400),
+                ("InvalidArchitecture.Malformed", 400),
                 ("InvalidDevice.InUse", 400),
                 ("InvalidDevice.Malformed", 400),
                 ("InvalidDiskType.ValueNotSupported", 400),

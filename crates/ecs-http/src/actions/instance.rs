@@ -188,6 +188,9 @@ const NEW_INSTANCE: Codes = &[
     ("InvalidUserData.SizeExceeded", 400),
     ("QuotaExceed.PortableCloudDisk", 403),
     ("InvalidInstanceChargeType.NotFound", 404),
+    ("InvalidSecurityGroupId.NotFound", 404),
+    ("InvalidSystemDiskSize", 404),
+    ("InvalidVSwitchId.NotFound", 404),
     ("InvalidZoneId.NotFound", 404),
 ];
 

@@ -155,7 +155,7 @@ impl Action {
         name: &'static str,
         run: fn(&Call<'_>) -> Result<Fields, Refusal>,
     ) -> Self {
-        Self { reach: Reach::Operator, ..Self::new(name, run) }
+        Self { reach: Reach::Operator, dry_run: DryRun::Refused, ..Self::new(name, run) }
     }
 
     /// The cloud can check it without doing it.

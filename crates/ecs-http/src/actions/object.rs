@@ -40,6 +40,8 @@ pub(super) const ACTIONS: &[Action] = &[
             IMAGE_NAME,
             IMPORTED,
             &[
+                ("InvalidDevice.InUse", 400),
+                ("InvalidDevice.Malformed", 400),
                 ("InvalidImageSize", 400),
                 ("InvalidOSSBucket.NotFound", 400),
                 ("InvalidOSSObject.Malformed", 400),

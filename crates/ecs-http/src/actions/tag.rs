@@ -39,7 +39,7 @@ pub(super) const ACTIONS: &[Action] = &[
             REGION,
             &[text("TagKey.N"), flag("All"), needed("ResourceId.N"), needed("ResourceType")],
         ])
-        .refuses(&[KIND, RESOURCES]),
+        .refuses(&[KIND, RESOURCES, &[("InvalidTagKey.Malformed", 400)]]),
     Action::new("ListTagResources", list)
         .takes(&[
             REGION,
@@ -67,8 +67,10 @@ pub(super) const ACTIONS: &[Action] = &[
             &[
                 ("InvalidTag.Mismatch", 400),
                 ("InvalidTagCount", 400),
-                ("NumberExceed.ResourceIds", 400),
+                ("InvalidTagKey.Malformed", 400),
+                ("InvalidTagValue.Malformed", 400),
             ],
+            RESOURCES,
         ])
         .that_only_asks(),
 ];

@@ -295,6 +295,9 @@ fn disks(operator: &Operator, image: &str, instance: &str, system: &str, data: &
         let one = [("InstanceId", id.as_str().unwrap()), ("Force", "true")];
         operator.ask("DeleteInstance", &one);
     }
+    let another = operator.ask("RunInstances", &[("ImageId", image)]);
+    let id = another["InstanceIdSets"]["InstanceIdSet"][0].as_str().unwrap();
+    operator.ask("DeleteInstances", &[("InstanceId.1", id), ("Force", "true")]);
 }
 
 /// The lists of a schema in which no answer had anything.

@@ -12,13 +12,8 @@ use crate::told::{Door, codes_of, document};
 type Code = (String, u16);
 
 /// In the one table of errors, but of facts that nothing in the cloud tells.
-const OF_NOTHING: &[(&str, u16)] = &[
-    ("AccountExists", 409),
-    ("DiskInArrears", 403),
-    ("InvalidDiskSize", 403),
-    ("InvalidRegionId.NotFound", 404),
-    ("InvalidSystemDiskSize", 404),
-];
+const OF_NOTHING: &[(&str, u16)] =
+    &[("AccountExists", 409), ("DiskInArrears", 403), ("InvalidRegionId.NotFound", 404)];
 
 fn told(door: Door) -> BTreeSet<Code> {
     let document = document(door);

@@ -95,7 +95,7 @@ impl Ground {
             self.name(&format!("{name}.snapshot"), snapshot);
             self.name_machine(name, id, disks);
         }
-        for name in ["fresh", "going"] {
+        for name in ["fresh", "going", "leaving"] {
             let (id, disks) = self.service.instance(&key, &image, &[("DataDisk.1.Size", "5")]);
             self.name_machine(name, id, disks);
         }
