@@ -108,6 +108,18 @@ impl Cloud {
     }
 }
 
+impl World {
+    /// Whether the task was asked to stop. If not, it is too late for that from now on: what CancelTask was
+    /// told is done, and what it can no longer do it refuses.
+    pub(crate) fn was_cancelled(&mut self, task: &str) -> bool {
+        let cancelled = self.cancelled.contains(task);
+        if let Some(task) = self.tasks.get_mut(task) {
+            task.cancellable &= cancelled;
+        }
+        cancelled
+    }
+}
+
 fn own_task<'w>(world: &'w World, caller: &Caller, id: &str) -> Result<&'w Task, CloudError> {
     let found = world.tasks.get(id).filter(|task| task.account == caller.account);
     found.ok_or_else(|| CloudError::not_found(Resource::Task, id))

@@ -105,7 +105,7 @@ impl Cloud {
 
     /// From the commit on it is an object, whatever happens.
     fn end_export(&self, export: &Export) -> Result<Task, CloudError> {
-        if self.world().cancelled.contains(&export.task.id) {
+        if self.world().was_cancelled(&export.task.id) {
             remove(&export.bucket, &export.part);
             return Err(CloudError::Cancelled);
         }

@@ -233,10 +233,10 @@ impl Cloud {
             let staged = self.inner.store.import(source, label.clone(), progress)?;
             let layer = staged.layer().to_bytes();
             let mut world = self.world();
-            if world.cancelled.contains(&task.id) {
-                return Err(StoreError::Cancelled.into());
-            }
             if !world.claims.leaving.contains(&layer) {
+                if world.was_cancelled(&task.id) {
+                    return Err(StoreError::Cancelled.into());
+                }
                 claim.add(&mut world, Hold::LayerPin(layer));
                 return Ok(staged);
             }

@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 
 use cloud::{
-    Caller, CloudError, Countable, DescribeImages, DescribeSnapshots, ExportFormat, ExportImage,
-    Field, ImageStatus, ImportDisk, ImportObject, Resource, ShareImage, SnapshotStatus, TaskStatus,
+    Caller, CloudError, Countable, DescribeImages, DescribeSnapshots, DescribeTasks, ExportFormat,
+    ExportImage, Field, ImageStatus, ImportDisk, ImportObject, Resource, ShareImage,
+    SnapshotStatus, TaskStatus,
 };
 
 use crate::lab::{Lab, MIB, wait};
@@ -270,12 +271,36 @@ fn an_export_holds_its_image_and_can_be_cancelled() {
     let there = names(&lab).contains(&format!("p_{image}_system.qcow2"));
     match cancelled {
         Ok(()) => {
-            assert!(there == (status == TaskStatus::Finished));
+            assert!(!there && status == TaskStatus::Failed);
             let shown = lab.cloud.describe_task(&lab.key(), &task).unwrap();
-            assert!(there || shown.error_message == "it was cancelled", "{shown:?}");
+            assert_eq!(shown.error_message, "it was cancelled");
         }
-        Err(error) => assert!(matches!(error, CloudError::TaskEnded { .. }) && there),
+        Err(_) => assert!(there && status == TaskStatus::Finished),
     }
+}
+
+#[test]
+fn a_task_at_its_end_refuses_to_be_cancelled() {
+    let (lab, gate) = Lab::gated();
+    let lab = lab.with_bucket();
+    std::fs::write(bucket(&lab).join("base.raw"), vec![3; 1 << 20]).unwrap();
+    let key = lab.key();
+    // The first commit begins the task; the second ends it, and waits here.
+    let cancel = || {
+        let asked = DescribeTasks { status: Some(TaskStatus::Processing), ..Default::default() };
+        let tasks = lab.cloud.describe_tasks(&key, &asked).unwrap().items;
+        assert_eq!((tasks.len(), tasks[0].cancellable), (1, false));
+        lab.cloud.cancel_task(&key, &tasks[0].id)
+    };
+    let raw = ImportObject { format: Some(block_store::ImageFormat::Raw), ..import("base.raw") };
+    let import = || lab.cloud.import_object(&key, &raw).unwrap();
+    let (refused, begun) = lab.meanwhile_nth(&gate, 1, import, cancel);
+    assert!(matches!(refused, Err(CloudError::TaskNotCancellable { .. })), "{refused:?}");
+    assert_eq!(ended(&lab, &begun.task), TaskStatus::Finished);
+    let export = || lab.cloud.export_image(&key, &export(&begun.image)).unwrap();
+    let (refused, task) = lab.meanwhile_nth(&gate, 1, export, cancel);
+    assert!(matches!(refused, Err(CloudError::TaskNotCancellable { .. })), "{refused:?}");
+    assert_eq!(ended(&lab, &task), TaskStatus::Finished);
 }
 
 #[test]

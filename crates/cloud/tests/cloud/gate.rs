@@ -151,7 +151,18 @@ impl Lab {
         call: impl FnOnce() -> T + Send,
         look: impl FnOnce() -> M,
     ) -> (M, T) {
-        gate.set(Moment::Armed(0));
+        self.meanwhile_nth(gate, 0, call, look)
+    }
+
+    /// The same with a later commit, after so many.
+    pub(crate) fn meanwhile_nth<T: Send, M>(
+        &self,
+        gate: &Gate,
+        earlier: u32,
+        call: impl FnOnce() -> T + Send,
+        look: impl FnOnce() -> M,
+    ) -> (M, T) {
+        gate.set(Moment::Armed(earlier));
         thread::scope(|scope| {
             let called = scope.spawn(call);
             gate.wait_for(Moment::Before);
