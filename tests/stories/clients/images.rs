@@ -15,6 +15,9 @@ use super::words::*;
 /// So large that its import can be cancelled while it runs.
 const LARGE_MIB: u64 = 256;
 
+/// How often that is tried, should the machine be too busy with other things.
+const TRIES: u32 = 5;
+
 pub(super) fn flow(kind: Kind) {
     let directory = tempfile::Builder::new().prefix("reinit-").tempdir().unwrap();
     let bucket = directory.path().join("bucket");
@@ -24,7 +27,7 @@ pub(super) fn flow(kind: Kind) {
     let site = Site::inside(directory, &config, &[]);
     let client = &mut client(&site, kind);
 
-    let (imported, task) = import(client, "ext4.raw");
+    let (imported, task) = import(client, "ext4.raw", "fetched");
     end(client, &task, "Finished");
     let cancel = json!({"RegionId": REGION, "TaskId": task});
     client.refuses("CancelTask", &cancel, "InvalidTaskId.IncorrectTaskStatus", 403);
@@ -48,10 +51,10 @@ pub(super) fn flow(kind: Kind) {
     cancel_an_import(client, &bucket);
 }
 
-fn import(client: &mut Client, object: &str) -> (String, String) {
+fn import(client: &mut Client, object: &str, name: &str) -> (String, String) {
     let asked = json!({
         "RegionId": REGION,
-        "ImageName": format!("image of {object}"),
+        "ImageName": name,
         "Architecture": "x86_64",
         "OSType": "linux",
         "DiskDeviceMapping": [{"Format": "RAW", "OSSBucket": "images", "OSSObject": object}],
@@ -130,11 +133,22 @@ fn export(client: &mut Client, image: &str) -> String {
 /// It ends as failed, and nothing is left of the image.
 fn cancel_an_import(client: &mut Client, bucket: &Path) {
     qemu::patterned_image(&bucket.join("large.raw"), LARGE_MIB);
-    let (image, task) = import(client, "large.raw");
-    client.call("CancelTask", &json!({"RegionId": REGION, "TaskId": task}));
+    let (image, task) = (1..=TRIES).find_map(|turn| cancelled_import(client, turn)).unwrap();
     let ended = end(client, &task, "Failed");
     assert_eq!(word(&ended["FailedCount"]), "1", "{client}: {ended}");
     let all = "Creating,Waiting,Available,UnAvailable,CreateFailed";
     let question = json!({"RegionId": REGION, "ImageId": image, "Status": all});
     client.until("DescribeImages", &question, |answer| word(&answer["TotalCount"]) == "0");
+}
+
+/// None if it was over, or all but, before it could be cancelled.
+fn cancelled_import(client: &mut Client, turn: u32) -> Option<(String, String)> {
+    let (image, task) = import(client, "large.raw", &format!("large {turn}"));
+    match client.ask("CancelTask", &json!({"RegionId": REGION, "TaskId": task})) {
+        Ok(_) => Some((image, task)),
+        Err(refused) => {
+            assert!(word(&refused["code"]).starts_with("InvalidTaskId."), "{client}: {refused}");
+            None
+        }
+    }
 }
