@@ -88,8 +88,8 @@ impl Library {
             let amount = u32::try_from(left.min(IN_A_CALL))?;
             let request = RunInstances { amount, template: template.clone() };
             let instances = self.cloud.run_instances(&operator(), &request)?;
-            let (change, each_alone, dry_run) = (PowerChange::Stop, false, false);
-            let stop = ChangePower { instances, change, each_alone, dry_run };
+            let (change, each_alone) = (PowerChange::Stop, false);
+            let stop = ChangePower { instances, change, each_alone };
             let stopped = self.cloud.change_power(&operator(), &stop)?;
             stopped.into_iter().try_for_each(|one| one.result)?;
         }

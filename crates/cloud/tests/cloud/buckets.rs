@@ -292,7 +292,8 @@ fn a_task_at_its_end_refuses_to_be_cancelled() {
         assert_eq!((tasks.len(), tasks[0].cancellable), (1, false));
         lab.cloud.cancel_task(&key, &tasks[0].id)
     };
-    let raw = ImportObject { format: Some(block_store::ImageFormat::Raw), ..import("base.raw") };
+    let raw = ImportDisk { format: Some(block_store::ImageFormat::Raw), ..disk("base.raw") };
+    let raw = ImportObject { disks: vec![raw], ..import("base.raw") };
     let import = || lab.cloud.import_object(&key, &raw).unwrap();
     let (refused, begun) = lab.meanwhile_nth(&gate, 1, import, cancel);
     assert!(matches!(refused, Err(CloudError::TaskNotCancellable { .. })), "{refused:?}");
