@@ -133,8 +133,10 @@ impl Cell {
             Call::Stop => ("StopInstance", vec![instance]),
             Call::CreateDisk { new, gib, from } => {
                 let zone = ("ZoneId", "cn-hangzhou-b".to_owned());
-                let name = ("DiskName", self.name(Kind::Disk, new));
-                let mut given = vec![region, zone, name, ("Size", gib.to_string())];
+                let name = self.name(Kind::Disk, new);
+                let token = ("ClientToken", format!("{name}-{}", self.instance));
+                let size = ("Size", gib.to_string());
+                let mut given = vec![region, zone, ("DiskName", name), size, token];
                 given.extend(from.map(snapshot));
                 ("CreateDisk", given)
             }

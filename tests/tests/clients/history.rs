@@ -296,6 +296,18 @@ mod tests {
     }
 
     #[test]
+    fn the_repetition_of_a_call_makes_no_second_disk() {
+        let call = Call::CreateDisk { new: 1, gib: 5, from: None };
+        let first = |answer| entry(call, answer, 1, 2);
+        let deleted = entry(Call::DeleteDisk(1), Answer::Done, 3, 4);
+        let again = entry(call, Answer::Done, 5, 6);
+        let gone = entry(Call::DeleteDisk(1), refused("InvalidDiskId.NotFound"), 7, 8);
+        explained(&[first(Answer::Done), deleted.clone(), again.clone(), gone.clone()]).unwrap();
+        explained(&[first(Answer::None), deleted, again.clone(), gone.clone()]).unwrap();
+        assert!(explained(&[first(Answer::None), again, gone]).is_err());
+    }
+
+    #[test]
     fn a_state_between_two_needs_somebody_who_is_there() {
         let busy = Entry {
             between: vec![Between::ReIniting(Some(0))],

@@ -6,7 +6,7 @@
 //! What must always hold: the model is the contract, not the code: which calls a settled cell takes, and
 //! with which code it refuses the others. States between two are no part of it (`history`).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The number of a disk, snapshot or image within its cell; it is part of its name and never used again.
 pub(crate) type Number = u64;
@@ -18,7 +18,12 @@ pub(crate) struct State {
     pub(crate) snapshots: BTreeMap<Number, Snapshot>,
     /// And the snapshot each is made from.
     pub(crate) images: BTreeMap<Number, Number>,
+    /// The client tokens of the last disks that were made.
+    tokens: BTreeSet<Number>,
 }
+
+/// More than are made between a kill and the repetition of the calls that it left without an answer.
+const TOKENS: usize = 32;
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Disk {
@@ -87,7 +92,8 @@ impl State {
     pub(crate) fn new(gib: u64) -> Self {
         let system = Disk { attached: true, was_detached: false, source: None, gib, tag: 0 };
         let disks = BTreeMap::from([(0, system)]);
-        Self { runs: false, disks, snapshots: BTreeMap::new(), images: BTreeMap::new() }
+        let (snapshots, images, tokens) = Default::default();
+        Self { runs: false, disks, snapshots, images, tokens }
     }
 
     /// What is left if the call is done at this moment and so answered; none if it would have been
@@ -151,6 +157,10 @@ impl State {
         gib: u64,
         from: Option<Number>,
     ) -> Result<(), &'static str> {
+        if self.tokens.contains(&new) {
+            // The same answer again, whatever became of the disk.
+            return Ok(());
+        }
         let mut disk = Disk { attached: false, was_detached: false, source: from, gib, tag: 0 };
         if let Some(from) = from {
             let snapshot = self.snapshots.get(&from).ok_or("InvalidSnapshotId.NotFound")?;
@@ -160,6 +170,10 @@ impl State {
             disk.gib = gib.max(snapshot.gib);
         }
         self.disks.insert(new, disk);
+        self.tokens.insert(new);
+        if self.tokens.len() > TOKENS {
+            self.tokens.pop_first();
+        }
         Ok(())
     }
 

@@ -141,6 +141,8 @@ pub(crate) struct Client<'f> {
     pub(crate) field: &'f Field,
     pub(crate) number: usize,
     pub(crate) dice: Dice,
+    /// A call with a client token that was not answered.
+    again: Option<Call>,
     /// Of the resets that were done.
     pub(crate) resets: Vec<Duration>,
     pub(crate) calls: usize,
@@ -148,7 +150,7 @@ pub(crate) struct Client<'f> {
 
 impl<'f> Client<'f> {
     pub(crate) fn new(field: &'f Field, number: usize, dice: Dice) -> Self {
-        Self { field, number, dice, resets: Vec::new(), calls: 0 }
+        Self { field, number, dice, again: None, resets: Vec::new(), calls: 0 }
     }
 
     fn cell(&self) -> &'f Mutex<Cell> {
@@ -176,6 +178,9 @@ impl<'f> Client<'f> {
     // Right calls, and those that a state refuses
 
     fn choose(&mut self) -> Call {
+        if let Some(call) = self.again.take() {
+            return call;
+        }
         let mut cell = self.cell().lock().unwrap();
         let pick = |kind, dice: &mut Dice| {
             let gone = cell.gone(kind);
@@ -231,6 +236,7 @@ impl<'f> Client<'f> {
                 if !self.field.dies() {
                     self.field.violated(format!("{call:?} was not answered: {error}"));
                 }
+                self.again = Some(call).filter(|call| matches!(call, Call::CreateDisk { .. }));
                 cell.history.push(Entry::new(call, [begun, ended], Answer::None));
                 return None;
             }
