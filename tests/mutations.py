@@ -128,6 +128,20 @@ MUTATIONS = [
              "if catalog.get::<Import>(Import::ID)?.is_some() {",
              "if catalog.get::<Import>(Import::ID)?.is_some() && disks_unknown() {",
              "cloud", "cloud", "restarts::the_first_start_on_an_imported_catalog_sweeps_nothing"),
+    Mutation("delete-without-a-claim", "crates/cloud/src/disk/delete.rs",
+             "vec![Hold::Quiet(id.into())]", "Vec::new()",
+             "cloud", "cloud", "pairs::any_two_calls_at_once_end_as_one_order_of_them_would"),
+    Mutation("tag-answered-without-a-commit", "crates/cloud/src/tags.rs",
+             """        drop(world);
+        self.commit(&batch)?;
+""",
+             """        drop(world);
+""",
+             "tests", "clients", "any_number_of_clients_see_one_order_through_kills"),
+    Mutation("snapshot-never-lets-go", "crates/cloud/src/claim.rs",
+             "Hold::Snapshotting(disk) => drop(claims.snapshotting.remove(&disk)),",
+             "Hold::Snapshotting(_) => {}",
+             "tests", "clients", "any_number_of_clients_see_one_order_through_kills"),
     Mutation("waiting-reset-always-counts", "crates/cloud/src/recovery.rs",
              "info.sequence >= pending.ledger_sequence", "pending.ledger_sequence > 0",
              "cloud", "cloud", "restarts::what_waited_for_a_reset_counts_if_the_ledger_got_there"),
