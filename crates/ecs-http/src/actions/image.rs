@@ -101,8 +101,7 @@ pub(super) const ACTIONS: &[Action] = &[
                 ("Operation.Conflict", 403),
                 ("QuotaExceed.Snapshot", 403),
             ],
-        ])
-        .with_dry_run(),
+        ]),
     Action::new("CopyImage", copy)
         .takes(&[
             REGION,
@@ -128,8 +127,7 @@ pub(super) const ACTIONS: &[Action] = &[
                 ("IncorrectImageStatus", 400),
                 ("QuotaExceed.Image", 403),
             ],
-        ])
-        .with_dry_run(),
+        ]),
     Action::new("DeleteImage", delete)
         .takes(&[REGION, &[needed("ImageId"), flag("Force")]])
         .refuses(&[
@@ -140,8 +138,7 @@ pub(super) const ACTIONS: &[Action] = &[
                 ("ImageUseShared", 403),
                 ("ImageUsingByInstance", 403),
             ],
-        ])
-        .with_dry_run(),
+        ]),
     Action::new("ModifyImageSharePermission", share)
         .takes(&[
             REGION,
@@ -154,8 +151,7 @@ pub(super) const ACTIONS: &[Action] = &[
                 ("InvalidAccount.Forbbiden", 404),
                 ("InvalidAccount.NotFound", 404),
             ],
-        ])
-        .with_dry_run(),
+        ]),
     Action::new("DescribeImageSharePermission", shares)
         .takes(&[REGION, &[needed("ImageId")], PAGES, TOKENS])
         .answers(&[

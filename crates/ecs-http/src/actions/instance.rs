@@ -124,8 +124,7 @@ pub(super) const ACTIONS: &[Action] = &[
             SYSTEM_DISK_SIZE,
             NEW_INSTANCE,
             NEW_DATA_DISKS,
-        ])
-        .with_dry_run(),
+        ]),
     Action::new("RunInstances", run)
         .takes(&[REGION, &[whole("Amount", 1, 100)], NEW, TAGS])
         .answers(&[&[texts_field("InstanceIdSets", "InstanceIdSet")]])
@@ -138,8 +137,7 @@ pub(super) const ACTIONS: &[Action] = &[
             SYSTEM_DISK_SIZE,
             NEW_INSTANCE,
             NEW_DATA_DISKS,
-        ])
-        .with_dry_run(),
+        ]),
     Action::new("ModifyInstanceAttribute", modify)
         .takes(&[&[
             needed("InstanceId"),
@@ -158,14 +156,11 @@ pub(super) const ACTIONS: &[Action] = &[
                 ("InstanceLockedForSecurity", 403),
             ],
         ]),
-    Action::new("DeleteInstance", delete)
-        .takes(&[&[needed("InstanceId")], DELETE])
-        .refuses(&[
-            NO_INSTANCE,
-            IN_SNAPSHOT,
-            &[("ChargeTypeViolation", 403), ("DiskError", 403), ("IncorrectInstanceStatus", 403)],
-        ])
-        .with_dry_run(),
+    Action::new("DeleteInstance", delete).takes(&[&[needed("InstanceId")], DELETE]).refuses(&[
+        NO_INSTANCE,
+        IN_SNAPSHOT,
+        &[("ChargeTypeViolation", 403), ("DiskError", 403), ("IncorrectInstanceStatus", 403)],
+    ]),
     Action::new("DeleteInstances", delete_several)
         .takes(&[REGION, &[needed("InstanceId.N"), text("ClientToken")], DELETE])
         .refuses(&[

@@ -13,31 +13,25 @@ use crate::{refusal::Refusal, status, tree::Tree};
 pub(super) const ACTIONS: &[Action] = &[
     Action::new("StartInstance", |call| one(call, PowerChange::Start))
         .takes(&[&[needed("InstanceId"), flag("ForceStop")]])
-        .refuses(&[NO_INSTANCE, INSTANCE_STATE, STARTED])
-        .with_dry_run(),
+        .refuses(&[NO_INSTANCE, INSTANCE_STATE, STARTED]),
     Action::new("StopInstance", |call| one(call, PowerChange::Stop))
         .takes(&[&[needed("InstanceId"), flag("ForceStop")]])
-        .refuses(&[NO_INSTANCE, INSTANCE_STATE, UNPAID, &[("DiskError", 403)]])
-        .with_dry_run(),
+        .refuses(&[NO_INSTANCE, INSTANCE_STATE, UNPAID, &[("DiskError", 403)]]),
     Action::new("RebootInstance", |call| one(call, PowerChange::Reboot))
         .takes(&[&[needed("InstanceId"), flag("ForceStop")]])
-        .refuses(&[NO_INSTANCE, INSTANCE_STATE, UNPAID, &[("DiskError", 403)]])
-        .with_dry_run(),
+        .refuses(&[NO_INSTANCE, INSTANCE_STATE, UNPAID, &[("DiskError", 403)]]),
     Action::new("StartInstances", |call| several(call, PowerChange::Start))
         .takes(&[REGION, &[text("BatchOptimization"), needed("InstanceId.N"), flag("ForceStop")]])
         .answers(&[&[CHANGED]])
-        .refuses(&[NO_INSTANCE, INSTANCE_STATE, STARTED])
-        .with_dry_run(),
+        .refuses(&[NO_INSTANCE, INSTANCE_STATE, STARTED]),
     Action::new("StopInstances", |call| several(call, PowerChange::Stop))
         .takes(&[REGION, &[text("BatchOptimization"), needed("InstanceId.N"), flag("ForceStop")]])
         .answers(&[&[CHANGED]])
-        .refuses(&[NO_INSTANCE, INSTANCE_STATE, UNPAID, &[("DiskError", 403)]])
-        .with_dry_run(),
+        .refuses(&[NO_INSTANCE, INSTANCE_STATE, UNPAID, &[("DiskError", 403)]]),
     Action::new("RebootInstances", |call| several(call, PowerChange::Reboot))
         .takes(&[REGION, &[text("BatchOptimization"), needed("InstanceId.N"), flag("ForceStop")]])
         .answers(&[&[CHANGED]])
-        .refuses(&[NO_INSTANCE, INSTANCE_STATE, UNPAID, &[("DiskError", 403)]])
-        .with_dry_run(),
+        .refuses(&[NO_INSTANCE, INSTANCE_STATE, UNPAID, &[("DiskError", 403)]]),
 ];
 
 /// What stands in the way of a start.

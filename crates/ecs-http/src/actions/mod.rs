@@ -158,11 +158,6 @@ impl Action {
         Self { reach: Reach::Operator, dry_run: DryRun::Refused, ..Self::new(name, run) }
     }
 
-    /// The cloud can check it without doing it.
-    const fn with_dry_run(self) -> Self {
-        Self { dry_run: DryRun::Checked, ..self }
-    }
-
     /// It changes nothing.
     const fn that_only_asks(self) -> Self {
         Self { dry_run: DryRun::Harmless, ..self }

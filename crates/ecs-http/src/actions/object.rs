@@ -48,8 +48,7 @@ pub(super) const ACTIONS: &[Action] = &[
                 ("InvalidOSSObject.NotFound", 400),
                 ("MissingParameter.DiskDeviceMapping", 403),
             ],
-        ])
-        .with_dry_run(),
+        ]),
     Action::new("ExportImage", export)
         .takes(&[
             REGION,
@@ -66,8 +65,7 @@ pub(super) const ACTIONS: &[Action] = &[
                 ("ImageIsExporting", 403),
                 ("ImageNotSupported", 403),
             ],
-        ])
-        .with_dry_run(),
+        ]),
 ];
 
 const IMPORT_FORMATS: [(&str, ImageFormat); 4] = [

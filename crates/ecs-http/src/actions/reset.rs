@@ -37,28 +37,24 @@ pub(super) const ACTIONS: &[Action] = &[
             // With `Keep`.
             &[("Operation.Conflict", 403), ("QuotaExceed.Snapshot", 403)],
         ]),
-    Action::new("ResetDisk", reset)
-        .takes(&[&[needed("DiskId"), needed("SnapshotId")]])
-        .refuses(&[
-            NO_DISK,
-            NO_SNAPSHOT,
-            CATEGORY,
-            DISK_STATE,
-            INSTANCE_STATE,
-            UNPAID,
-            IN_SNAPSHOT,
-            SOURCE_SNAPSHOT,
-            &[("InvalidParameter.Mismatch", 403)],
-        ])
-        .with_dry_run(),
+    Action::new("ResetDisk", reset).takes(&[&[needed("DiskId"), needed("SnapshotId")]]).refuses(&[
+        NO_DISK,
+        NO_SNAPSHOT,
+        CATEGORY,
+        DISK_STATE,
+        INSTANCE_STATE,
+        UNPAID,
+        IN_SNAPSHOT,
+        SOURCE_SNAPSHOT,
+        &[("InvalidParameter.Mismatch", 403)],
+    ]),
     Action::new("ResetDisks", reset_several)
         .takes(&[REGION, &[needed("Disk.N.DiskId"), needed("Disk.N.SnapshotId")]])
         .answers(&[&[PROGRESS]])
         .refuses(&[
             // Everything else is told disk by disk.
             &[("InvalidDiskIds.Malformed", 403)],
-        ])
-        .with_dry_run(),
+        ]),
 ];
 
 /// Disks in one call.
