@@ -266,6 +266,9 @@ fn an_export_holds_its_image_and_can_be_cancelled() {
     let qcow2 =
         ExportImage { format: ExportFormat::Qcow2, prefix: Some("p".into()), ..export(&image) };
     let task = lab.cloud.export_image(&lab.key(), &qcow2).unwrap();
+    // A check of it cancels nothing.
+    let checked = lab.cloud.cancel_task(&lab.key().checking(), &task).unwrap_err();
+    assert!(matches!(checked, CloudError::DryRunPassed | CloudError::TaskEnded { .. }));
     let cancelled = lab.cloud.cancel_task(&lab.key(), &task);
     let status = ended(&lab, &task);
     let there = names(&lab).contains(&format!("p_{image}_system.qcow2"));

@@ -91,6 +91,17 @@ fn disks_are_planned_reset_and_verified_together() {
         (&shown["Origin"], &shown["Exported"]),
         (&format!("image:{image}").into(), &false.into())
     );
+    // Of several disks the strategy means the system disks, of which this one has no layer to go to.
+    let active = ("SecurityEnhancementStrategy", "Active");
+    for action in ["PlanReInitDisks", "ReInitDisks"] {
+        let both = [("DiskId.1", disks[0].as_str()), ("DiskId.2", &disks[1]), active];
+        let told = service.operator(action, &both).ok();
+        let rows = told["Disks"]["Disk"].as_array().unwrap();
+        assert_eq!(rows[0]["Code"], "InvalidParameter");
+        assert!(rows[1].get("Code").is_none(), "{told}");
+        let alone = service.operator(action, &[("DiskId.1", &disks[1]), active]).ok();
+        assert_eq!(alone["Disks"]["Disk"][0]["Code"], "InvalidParameter");
+    }
     service.start_instance(&key, &id);
     let plan = |cycle| {
         service.operator("PlanReInitDisks", &[("DiskId.1", &disks[0]), ("Cycle", cycle)]).ok()
