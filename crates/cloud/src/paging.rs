@@ -60,6 +60,21 @@ pub(crate) trait Listed {
 const MOST_BY_NUMBER: u64 = 100;
 const MOST_BY_TOKEN: u64 = 500;
 
+impl<T> Page<T> {
+    /// The same page of something else.
+    pub(crate) fn map<U>(self, change: impl FnMut(T) -> U) -> Page<U> {
+        let Self { items, total, number, size, next_token } = self;
+        let items = items.into_iter().map(change).collect();
+        Page { items, total, number, size, next_token }
+    }
+}
+
+impl<T: Listed> Listed for &T {
+    fn place(&self) -> (i64, &str) {
+        (**self).place()
+    }
+}
+
 impl Paging {
     pub(crate) fn check(&self) -> Result<(), CloudError> {
         let outside = |field, value: u64| {
@@ -80,16 +95,17 @@ impl Paging {
         }
     }
 
-    /// Sorts, counts and cuts. The paging was checked.
+    /// Counts, cuts and sorts. The paging was checked.
     pub(crate) fn cut<T: Listed>(&self, mut items: Vec<T>) -> Page<T> {
-        items.sort_by(|a, b| key(b).cmp(&key(a)));
         let total = count(items.len());
         match self {
-            Self::All => Page { items, total, number: 1, size: total, next_token: String::new() },
+            Self::All => {
+                let items = stretch(items, 0, usize::MAX);
+                Page { items, total, number: 1, size: total, next_token: String::new() }
+            }
             Self::Number { number, size } => {
-                let skip =
-                    usize::try_from((number - 1).saturating_mul(*size)).unwrap_or(usize::MAX);
-                let items = items.into_iter().skip(skip).take(length(*size)).collect();
+                let skip = length((number - 1).saturating_mul(*size));
+                let items = stretch(items, skip, length(*size));
                 Page { items, total, number: *number, size: *size, next_token: String::new() }
             }
             Self::Token { most, after } => {
@@ -97,7 +113,7 @@ impl Paging {
                     items.retain(|item| item.place() < after);
                 }
                 let more = items.len() > length(*most);
-                items.truncate(length(*most));
+                let items = stretch(items, 0, length(*most));
                 let last = items.last().filter(|_| more);
                 let next_token = last.map_or_else(String::new, |item| token(item.place()));
                 Page { items, total, number: 1, size: *most, next_token }
@@ -106,8 +122,23 @@ impl Paging {
     }
 }
 
-fn key<T: Listed>(item: &T) -> (i64, &str) {
-    item.place()
+/// What lies at these places of the sorted list, sorted. The rest is not: a page of a long list costs
+/// no more than looking at each item a few times.
+fn stretch<T: Listed>(mut items: Vec<T>, skip: usize, take: usize) -> Vec<T> {
+    let newest_first = |a: &T, b: &T| b.place().cmp(&a.place());
+    if skip >= items.len() {
+        return Vec::new();
+    }
+    if skip > 0 {
+        items.select_nth_unstable_by(skip, newest_first);
+        items.drain(..skip);
+    }
+    if take < items.len() {
+        items.select_nth_unstable_by(take, newest_first);
+        items.truncate(take);
+    }
+    items.sort_unstable_by(newest_first);
+    items
 }
 
 fn count(length: usize) -> u64 {
@@ -139,6 +170,26 @@ mod tests {
 
     fn list() -> Vec<(i64, String)> {
         (0..7).map(|n| (n / 2, format!("d-{n}"))).collect()
+    }
+
+    #[test]
+    fn every_page_is_its_stretch_of_the_sorted_list() {
+        let mixed: Vec<_> =
+            (0..97_i64).map(|n| (n * 31 % 7, format!("d-{}", n * 53 % 97))).collect();
+        let mut sorted = mixed.clone();
+        sorted.sort();
+        sorted.reverse();
+        assert_eq!(Paging::All.cut(mixed.clone()).items, sorted);
+        for size in [1, 2, 10, 96, 97, 98] {
+            for (number, expected) in (1..).zip(sorted.chunks(length(size))) {
+                let page = Paging::Number { number, size }.cut(mixed.clone());
+                assert_eq!(
+                    (page.items.as_slice(), page.total),
+                    (expected, 97),
+                    "{number} of {size}"
+                );
+            }
+        }
     }
 
     #[test]

@@ -4,7 +4,10 @@ use block_device::{ByteLength, DiskId};
 use block_store::{ContentRoot, DiskSpace, LayerId, ResetReceipt, StoreError};
 use catalog::record::{Disk, Origin, Snapshot};
 
-use super::{AttachmentView, DescribeDisks, DiskDetail, DiskView, LastReset, create::is_running};
+use super::{
+    AttachmentView, DescribeDisks, DiskDetail, DiskView, LastReset, create::is_running,
+    source_snapshot,
+};
 use crate::{
     Caller, Cloud, CloudError, Countable, Page,
     caller::Right,
@@ -28,8 +31,9 @@ impl Cloud {
         let world = self.world();
         let own = picked(&world.disks, asked.ids.as_deref());
         let own = own.filter(|disk| disk.account == caller.account);
-        let views = own.map(|disk| view(&world, disk)).filter(|disk| fits(asked, disk));
-        Ok(asked.paging.cut(views.collect()))
+        let fitting = own.filter(|disk| fits(&world, asked, disk)).collect();
+        // Only what is shown is copied: the lock is everybody's.
+        Ok(asked.paging.cut::<&Disk>(fitting).map(|disk| view(&world, disk)))
     }
 
     /// One disk with what the store knows of it.
@@ -114,14 +118,15 @@ impl Cloud {
     }
 }
 
-fn fits(asked: &DescribeDisks, disk: &DiskView) -> bool {
+fn fits(world: &World, asked: &DescribeDisks, disk: &Disk) -> bool {
     let place = disk.attachment.as_ref();
+    let source = source_snapshot(&disk.origin).unwrap_or_default();
     named(asked.name.as_deref(), &disk.name)
         && equals_text(asked.category.as_deref(), &disk.category)
         && equals(asked.role.as_ref(), &disk.role)
-        && equals(asked.status.as_ref(), &disk.status)
+        && asked.status.is_none_or(|status| world.disk_status(disk) == status)
         && equals_text(asked.instance.as_deref(), place.map_or("", |place| &place.instance))
-        && equals_text(asked.snapshot.as_deref(), disk.source_snapshot().unwrap_or_default())
+        && equals_text(asked.snapshot.as_deref(), source)
         && equals_text(asked.zone.as_deref(), &disk.zone)
         && equals(asked.portable.as_ref(), &disk.portable)
         && equals(asked.delete_with_instance.as_ref(), &disk.delete_with_instance)
@@ -130,7 +135,7 @@ fn fits(asked: &DescribeDisks, disk: &DiskView) -> bool {
         && asked.lock.is_none_or(|lock| disk.locks.contains(&lock))
         && equals(asked.charge_type.as_ref(), &disk.charge_type)
         && tagged(&asked.tags, &disk.tags)
-        && within(disk.created, asked.created_from, asked.created_until)
+        && within(whole_seconds(disk.created), asked.created_from, asked.created_until)
 }
 
 fn view(world: &World, disk: &Disk) -> DiskView {

@@ -20,7 +20,7 @@ mod resize;
 use std::fmt;
 
 use block_device::ByteLength;
-use catalog::record::{ChargeType, DiskRole, Lock, Origin, RootBytes, Tags};
+use catalog::record::{ChargeType, Disk, DiskRole, Lock, Origin, RootBytes, Tags};
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -281,10 +281,7 @@ impl DiskView {
 
     /// The snapshot it was made from; also when that is gone.
     pub fn source_snapshot(&self) -> Option<&str> {
-        match &self.origin {
-            Origin::Snapshot { id } => Some(id),
-            Origin::Empty | Origin::Image { .. } => None,
-        }
+        source_snapshot(&self.origin)
     }
 
     /// The image it was made from; also when that is gone.
@@ -296,8 +293,15 @@ impl DiskView {
     }
 }
 
-impl Listed for DiskView {
+impl Listed for Disk {
     fn place(&self) -> (i64, &str) {
-        (self.created.as_second(), &self.id)
+        (self.created, &self.id)
+    }
+}
+
+fn source_snapshot(origin: &Origin) -> Option<&str> {
+    match origin {
+        Origin::Snapshot { id } => Some(id),
+        Origin::Empty | Origin::Image { .. } => None,
     }
 }
