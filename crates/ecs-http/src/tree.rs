@@ -56,31 +56,31 @@ impl Tree {
 
     /// The JSON text.
     pub(crate) fn to_json(&self) -> String {
-        let mut out = String::new();
+        let mut out = Vec::new();
         self.write_json(&mut out);
-        out
+        String::from_utf8(out).expect("names and texts are UTF-8")
     }
 
-    fn write_json(&self, out: &mut String) {
+    fn write_json(&self, out: &mut Vec<u8>) {
         match self {
             Self::Object(fields) => {
                 let mut sorted: Vec<_> = fields.iter().collect();
                 sorted.sort_by_key(|(name, _)| *name);
-                write_joined(out, ('{', '}'), sorted, |out, (name, value)| {
+                write_joined(out, *b"{}", sorted, |out, (name, value)| {
                     write_member(out, name, |out| value.write_json(out));
                 });
             }
             Self::List { child, items } => {
-                out.push('{');
+                out.push(b'{');
                 write_member(out, child, |out| {
-                    write_joined(out, ('[', ']'), items, |out, item| item.write_json(out));
+                    write_joined(out, *b"[]", items, |out, item| item.write_json(out));
                 });
-                out.push('}');
+                out.push(b'}');
             }
             Self::Text(text) => write_string(out, text),
-            Self::Float(number) => out.push_str(&number_text(*number)),
-            Self::Integer(number) => out.push_str(&number.to_string()),
-            Self::Boolean(flag) => out.push_str(&flag.to_string()),
+            Self::Float(number) => out.extend(number_text(*number).bytes()),
+            Self::Integer(number) => out.extend(number.to_string().bytes()),
+            Self::Boolean(flag) => out.extend(flag.to_string().bytes()),
         }
     }
 
@@ -113,30 +113,30 @@ impl Tree {
     }
 }
 
-fn write_member(out: &mut String, name: &str, value: impl FnOnce(&mut String)) {
+fn write_member(out: &mut Vec<u8>, name: &str, value: impl FnOnce(&mut Vec<u8>)) {
     write_string(out, name);
-    out.push(':');
+    out.push(b':');
     value(out);
 }
 
 fn write_joined<T>(
-    out: &mut String,
-    (open, close): (char, char),
+    out: &mut Vec<u8>,
+    [open, close]: [u8; 2],
     items: impl IntoIterator<Item = T>,
-    mut write: impl FnMut(&mut String, T),
+    mut write: impl FnMut(&mut Vec<u8>, T),
 ) {
     out.push(open);
     for (index, item) in items.into_iter().enumerate() {
         if index > 0 {
-            out.push(',');
+            out.push(b',');
         }
         write(out, item);
     }
     out.push(close);
 }
 
-fn write_string(out: &mut String, text: &str) {
-    out.push_str(&serde_json::Value::from(text).to_string());
+fn write_string(out: &mut Vec<u8>, text: &str) {
+    serde_json::to_writer(out, text).expect("writing into memory does not fail");
 }
 
 /// JSON knows neither infinity nor NaN; a whole number keeps its `.0` so that it stays a fraction.
