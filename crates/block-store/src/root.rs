@@ -12,6 +12,8 @@
 //! What must always hold: equal size and content give an equal root, however it is layered.
 //! Left to others: where cluster hashes are kept (`hash_table`), making them (`hashing`).
 
+use std::sync::LazyLock;
+
 use block_device::{ByteLength, ByteOffset, CLUSTER};
 
 use crate::{
@@ -21,6 +23,16 @@ use crate::{
 
 const FAN_OUT: u64 = 256;
 static ZEROS: [u8; index(CLUSTER)] = [0; index(CLUSTER)];
+
+/// The hashes of subtrees of zeros by their height: of a cluster, of a node over 256 of them, and so on,
+/// higher than any disk's tree. Made once: each reset of an empty disk tells its root.
+static ZERO_SUBTREES: LazyLock<[ClusterHash; 8]> = LazyLock::new(|| {
+    let mut hashes = [*blake3::hash(&ZEROS).as_bytes(); 8];
+    for height in 1..hashes.len() {
+        hashes[height] = node(&[], &hashes[height - 1]);
+    }
+    hashes
+});
 
 /// The hash of one cluster as it reads.
 pub(crate) type ClusterHash = [u8; 32];
@@ -33,11 +45,6 @@ pub(crate) fn hash_cluster(content: &[u8]) -> ClusterHash {
     let mut hasher = blake3::Hasher::new();
     hasher.update(content).update(&ZEROS[content.len()..]);
     *hasher.finalize().as_bytes()
-}
-
-/// The hash of a cluster of zeros.
-pub(crate) fn zero_cluster() -> ClusterHash {
-    *blake3::hash(&ZEROS).as_bytes()
 }
 
 /// The root of a layer of `size` bytes whose clusters, but for those given, are zeros.
@@ -66,14 +73,13 @@ struct Level {
 
 impl RootTree {
     pub(crate) fn new(size: u64) -> Self {
-        let (mut zero, mut width) = (zero_cluster(), size.div_ceil(CLUSTER));
+        let mut width = size.div_ceil(CLUSTER);
         let mut levels = Vec::new();
         loop {
-            levels.push(Level { zero, open: Vec::new() });
+            levels.push(Level { zero: ZERO_SUBTREES[levels.len()], open: Vec::new() });
             if width <= 1 && levels.len() > 1 {
                 return Self { size, levels };
             }
-            zero = node(&[], &zero);
             width = width.div_ceil(FAN_OUT);
         }
     }
@@ -169,6 +175,10 @@ fn node(children: &[(u64, ClusterHash)], zero: &ClusterHash) -> ClusterHash {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn zero_cluster() -> ClusterHash {
+        *blake3::hash(&ZEROS).as_bytes()
+    }
 
     /// The definition, without any shortcut.
     fn plain(size: u64, content: impl Fn(u64) -> ClusterHash) -> Root {
