@@ -13,8 +13,10 @@ use super::codes::{
 use super::contract::{
     CREATED, PAGES, REGION, TAGS, TOKENS_OF_DISKS, flag, gib, ids, needed, text,
 };
-use super::shape::{Field, PAGE, TAGS_SHOWN, flag_field, list_field, text_field, whole_field};
-use super::{Action, Call, Fields, lock_name, page_fields, seconds, tags};
+use super::shape::{
+    Field, NEXT, PAGE, TAGS_SHOWN, flag_field, list_field, text_field, whole_field,
+};
+use super::{Action, Call, Fields, lock_name, next_token, page_fields, seconds, tags};
 use crate::{refusal::Refusal, tree::Tree};
 
 pub(super) const ACTIONS: &[Action] = &[
@@ -43,7 +45,7 @@ pub(super) const ACTIONS: &[Action] = &[
             PAGES,
             TOKENS_OF_DISKS,
         ])
-        .answers(&[PAGE, &[list_field("Disks", "Disk", &[DISK])]])
+        .answers(&[PAGE, NEXT, &[list_field("Disks", "Disk", &[DISK])]])
         .refuses(&[
             FILTERS,
             &[
@@ -396,6 +398,7 @@ fn describe(call: &Call<'_>) -> Result<Fields, Refusal> {
     };
     let page = call.ask(|cloud, caller| cloud.describe_disks(caller, &asked))?;
     let mut fields = page_fields(&page);
+    fields.push(next_token(&page));
     fields.push((
         "Disks",
         Tree::list("Disk", page.items.iter().map(|disk| Tree::Object(view(disk)))),

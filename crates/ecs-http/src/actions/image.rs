@@ -9,7 +9,7 @@ use super::codes::{
     DESCRIPTION, DISK_STATE, FILTERS, IMAGE_NAME, NEW_TAGS, NO_IMAGE, NO_INSTANCE, NO_SNAPSHOT,
     REPEATED, SOURCE_SNAPSHOT,
 };
-use super::contract::{CREATED, PAGES, REGION, TAGS, TOKENS, commas, flag, gib, needed, text};
+use super::contract::{CREATED, PAGES, REGION, TAGS, commas, flag, gib, needed, text};
 use super::shape::{
     Field, PAGE, TAGS_SHOWN, flag_field, list_field, object_field, text_field, whole_field,
 };
@@ -34,7 +34,6 @@ pub(super) const ACTIONS: &[Action] = &[
             CREATED,
             TAGS,
             PAGES,
-            TOKENS,
         ])
         .answers(&[PAGE, &[text_field("RegionId"), list_field("Images", "Image", &[IMAGE])]])
         .refuses(&[
@@ -153,7 +152,7 @@ pub(super) const ACTIONS: &[Action] = &[
             ],
         ]),
     Action::new("DescribeImageSharePermission", shares)
-        .takes(&[REGION, &[needed("ImageId")], PAGES, TOKENS])
+        .takes(&[REGION, &[needed("ImageId")], PAGES])
         .answers(&[
             PAGE,
             &[

@@ -13,10 +13,10 @@ use super::contract::{
     CREATED, Group, PAGES, REGION, TAGS, TOKENS, flag, gib, ids, needed, text, whole,
 };
 use super::shape::{
-    Field, PAGE, TAGS_SHOWN, flag_field, list_field, object_field, text_field, texts_field,
+    Field, NEXT, PAGE, TAGS_SHOWN, flag_field, list_field, object_field, text_field, texts_field,
     whole_field,
 };
-use super::{Action, Call, Fields, lock_name, minutes, page_fields, tags};
+use super::{Action, Call, Fields, lock_name, minutes, next_token, page_fields, tags};
 use crate::{refusal::Refusal, tree::Tree};
 
 /// What an instance to be made is told by.
@@ -85,7 +85,7 @@ pub(super) const ACTIONS: &[Action] = &[
             PAGES,
             TOKENS,
         ])
-        .answers(&[PAGE, &[list_field("Instances", "Instance", &[INSTANCE])]])
+        .answers(&[PAGE, NEXT, &[list_field("Instances", "Instance", &[INSTANCE])]])
         .refuses(&[
             FILTERS,
             &[
@@ -97,7 +97,7 @@ pub(super) const ACTIONS: &[Action] = &[
         ])
         .that_only_asks(),
     Action::new("DescribeInstanceStatus", describe_status)
-        .takes(&[REGION, &[text("InstanceId.N"), text("ZoneId")], PAGES, TOKENS])
+        .takes(&[REGION, &[text("InstanceId.N"), text("ZoneId")], PAGES])
         .answers(&[
             PAGE,
             &[list_field(
@@ -423,6 +423,7 @@ fn describe(call: &Call<'_>) -> Result<Fields, Refusal> {
     };
     let page = call.ask(|cloud, caller| cloud.describe_instances(caller, &asked))?;
     let mut fields = page_fields(&page);
+    fields.push(next_token(&page));
     fields.push(("Instances", Tree::list("Instance", page.items.iter().map(view))));
     Ok(fields)
 }

@@ -393,7 +393,6 @@ fn page_fields<T>(page: &cloud::Page<T>) -> Fields {
         ("TotalCount", page.total.into()),
         ("PageNumber", page.number.into()),
         ("PageSize", page.size.into()),
-        next_token(page),
     ]
 }
 

@@ -72,14 +72,10 @@ pub(super) const fn texts_field(name: &'static str, child: &'static str) -> Fiel
 /// What every answer holds besides its own.
 pub(crate) const REQUEST_ID: Field = text_field("RequestId");
 
-pub(super) const PAGE: &[Field] = &[
-    whole_field("TotalCount"),
-    whole_field("PageNumber"),
-    whole_field("PageSize"),
-    text_field("NextToken"),
-];
+pub(super) const PAGE: &[Field] =
+    &[whole_field("TotalCount"), whole_field("PageNumber"), whole_field("PageSize")];
 
-/// Of a list that has no numbered pages.
+/// Of a list that is asked for by tokens, whether or not it has numbered pages as well.
 pub(super) const NEXT: &[Field] = &[text_field("NextToken")];
 
 pub(super) const TAGS_SHOWN: Field =

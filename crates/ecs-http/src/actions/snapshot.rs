@@ -7,11 +7,11 @@ use super::codes::{
     SNAPSHOT_USED,
 };
 use super::contract::{CREATED, PAGES, REGION, TAGS, TOKENS, flag, ids, needed, text};
-use super::shape::{Field, PAGE, TAGS_SHOWN, flag_field, list_field, text_field};
+use super::shape::{Field, NEXT, PAGE, TAGS_SHOWN, flag_field, list_field, text_field};
 use super::{
     Action, Call, Fields,
     disk::{ROLES, role},
-    page_fields, seconds, tags,
+    next_token, page_fields, seconds, tags,
 };
 use crate::{refusal::Refusal, tree::Tree};
 
@@ -35,7 +35,7 @@ pub(super) const ACTIONS: &[Action] = &[
             PAGES,
             TOKENS,
         ])
-        .answers(&[PAGE, &[list_field("Snapshots", "Snapshot", &[SNAPSHOT])]])
+        .answers(&[PAGE, NEXT, &[list_field("Snapshots", "Snapshot", &[SNAPSHOT])]])
         .refuses(&[
             FILTERS,
             &[
@@ -145,6 +145,7 @@ fn describe(call: &Call<'_>) -> Result<Fields, Refusal> {
     };
     let page = call.ask(|cloud, caller| cloud.describe_snapshots(caller, &asked))?;
     let mut fields = page_fields(&page);
+    fields.push(next_token(&page));
     fields.push(("Snapshots", Tree::list("Snapshot", page.items.iter().map(view))));
     Ok(fields)
 }

@@ -3,7 +3,7 @@
 use cloud::{DescribeTasks, TaskStatus, TaskView};
 
 use super::codes::NO_TASK;
-use super::contract::{PAGES, REGION, TOKENS, commas, moment, needed, text};
+use super::contract::{PAGES, REGION, commas, moment, needed, text};
 use super::shape::{Field, PAGE, PROGRESS, list_field, text_field, whole_field};
 use super::{Action, Call, Fields, minutes, page_fields};
 use crate::{refusal::Refusal, tree::Tree};
@@ -21,7 +21,6 @@ pub(super) const ACTIONS: &[Action] = &[
                 moment("EndTime"),
             ],
             PAGES,
-            TOKENS,
         ])
         .answers(&[
             PAGE,
