@@ -163,11 +163,13 @@ fn every_crate_takes_its_lints_from_the_workspace() {
 fn file_of_test(short: &str) -> String {
     match short.split_once('/') {
         Some(("fuzz", file)) => format!("tests/fuzz/{file}.rs"),
-        Some(("golden", "main")) => "tests/tests/golden/main.rs".to_owned(),
+        Some((folder @ ("golden" | "clients"), file)) => format!("tests/tests/{folder}/{file}.rs"),
         Some(("inside", file)) => format!("crates/block-store/src/{file}.rs"),
         Some(("stories", file)) => format!("tests/stories/{file}.rs"),
         Some(("wire", file)) => format!("crates/ecs-http/tests/wire/{file}.rs"),
-        Some(("fsck", file)) => format!("crates/block-store/tests/fsck/{file}.rs"),
+        Some((folder @ ("fsck" | "images"), file)) => {
+            format!("crates/block-store/tests/{folder}/{file}.rs")
+        }
         Some(("nbd", file)) => format!("crates/nbd-server/tests/nbd/{file}.rs"),
         Some((name, file)) => format!("crates/{name}/tests/{name}/{file}.rs"),
         None if short == "fsck" => "crates/block-store/tests/fsck/main.rs".to_owned(),
