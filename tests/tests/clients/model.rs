@@ -6,7 +6,10 @@
 //! What must always hold: the model is the contract, not the code: which calls a settled cell takes, and
 //! with which code it refuses the others. States between two are no part of it (`history`).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    cmp::Ordering,
+    collections::{BTreeMap, BTreeSet},
+};
 
 /// The number of a disk, snapshot or image within its cell; it is part of its name and never used again.
 pub(crate) type Number = u64;
@@ -224,8 +227,10 @@ impl State {
 
     fn resize(&mut self, number: Number, gib: u64) -> Result<(), &'static str> {
         let disk = self.disk(number)?;
-        if gib <= disk.gib {
-            return Err("InvalidDiskSize.TooSmall");
+        match gib.cmp(&disk.gib) {
+            Ordering::Less => return Err("InvalidDiskSize.TooSmall"),
+            Ordering::Equal => return Err("InvalidDiskSize"),
+            Ordering::Greater => {}
         }
         disk.gib = gib;
         Ok(())
