@@ -43,6 +43,8 @@ const LIFE: u64 = 10_000;
 /// How often a cell is looked at before what is in a state between two counts as stuck, and how long after one
 /// another.
 const LOOKS: (usize, Duration) = (1_000, Duration::from_millis(20));
+/// No key may send as much as all clients together do.
+const KEYS: usize = 4;
 /// Of a system disk.
 const SYSTEM_GIB: u64 = 1;
 
@@ -52,7 +54,8 @@ fn any_number_of_clients_see_one_order_through_kills() {
     let (seconds, seed) = (number("REINIT_CLIENT_SECONDS", 5), number("REINIT_SEED", 1));
     let clients = usize::try_from(number("REINIT_CLIENTS", 32)).unwrap();
     let (mut site, mut dice) = (Site::new(), Dice::new(seed));
-    let field = Field::new(cells(&site, clients.div_ceil(TOGETHER)), site.ecs().key);
+    let keys = (0..KEYS).map(|_| site.key_of("default")).collect();
+    let field = Field::new(cells(&site, clients.div_ceil(TOGETHER)), keys, clients);
     let until = Instant::now() + Duration::from_secs(seconds);
     let (mut lives, mut kills) = (0, 0);
     let (mut resets, mut calls, mut entries) = (Vec::new(), 0, 0);

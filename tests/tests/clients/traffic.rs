@@ -36,24 +36,33 @@ struct Phase {
     resting: usize,
 }
 
+/// So many at most: the daemon remembers the nonces of a quarter of an hour, four million of all keys, and throttles
+/// who sends more.
+const CALLS_PER_SECOND: u32 = 3_600;
+
 /// Everything that the clients share.
 #[derive(Debug)]
 pub(crate) struct Field {
     phase: Mutex<Phase>,
     changed: Condvar,
     pub(crate) cells: Vec<Mutex<Cell>>,
-    key: Key,
+    /// Of one account.
+    keys: Vec<Key>,
+    /// How long a client rests after a call at most.
+    rest: Duration,
     began: Instant,
     violations: Mutex<Vec<String>>,
 }
 
 impl Field {
-    pub(crate) fn new(cells: Vec<Cell>, key: Key) -> Self {
+    pub(crate) fn new(cells: Vec<Cell>, keys: Vec<Key>, clients: usize) -> Self {
+        let rest = Duration::from_secs(2) * u32::try_from(clients).unwrap() / CALLS_PER_SECOND;
         Self {
             phase: Mutex::default(),
             changed: Condvar::new(),
             cells: cells.into_iter().map(Mutex::new).collect(),
-            key,
+            keys,
+            rest,
             began: Instant::now(),
             violations: Mutex::default(),
         }
@@ -170,6 +179,8 @@ impl<'f> Client<'f> {
                     let chosen = self.choose();
                     self.call(&mut connection, &address, chosen).is_some()
                 };
+                let share = u32::try_from(self.dice.below(100)).unwrap();
+                thread::sleep(self.field.rest * share / 100);
             }
         }
         self
@@ -224,7 +235,7 @@ impl<'f> Client<'f> {
         call: Call,
     ) -> Option<String> {
         let request = self.cell().lock().unwrap().request(call);
-        let signed = self.signed(&self.field.key, address, &request);
+        let signed = self.signed(&self.key(), address, &request);
         let begun = self.field.now();
         let answered = connection.post(&signed);
         let ended = self.field.now();
@@ -254,6 +265,10 @@ impl<'f> Client<'f> {
         Some(body)
     }
 
+    fn key(&self) -> Key {
+        self.field.keys[self.number % self.field.keys.len()].clone()
+    }
+
     fn signed(&mut self, key: &Key, address: &str, (action, parameters): &Request) -> Signed {
         match self.dice.flip() {
             true => signature::v1(key, action, "JSON", parameters),
@@ -264,7 +279,7 @@ impl<'f> Client<'f> {
     // Wrong calls, which must have these answers in any state
 
     fn talk_nonsense(&mut self, connection: &mut KeptConnection, address: &str) -> bool {
-        let right = self.field.key.clone();
+        let right = self.key();
         let wrong = Key { secret: "no".into(), ..right.clone() };
         let nobody = Key { id: "nobody".into(), ..right.clone() };
         let own = |name: &str, value: &str| vec![(name.to_owned(), value.to_owned())];
