@@ -116,7 +116,7 @@ fn hash_one_layer(
     let below = below.collect::<Result<Vec<_>, _>>()?;
     let own = [Entries::new(file, &header, entries)].into_iter();
     let tables = own.chain(below.iter().map(Table::entries)).collect();
-    let root = root_as_read(tables, header.geometry.size())?;
+    let root = root_as_read(tables, header.geometry.size(), progress)?;
     let sync = || {
         let io = StoreError::io(format!("syncing layer {}", header.layer));
         file.sync_data().map_err(io)
@@ -131,7 +131,11 @@ fn hash_one_layer(
 /// The root of what a chain reads as: of each cluster the hash that the uppermost layer has that
 /// touches it. All tables, from the uppermost down, are gone through side by side, so none of them is in
 /// memory as a whole.
-pub(crate) fn root_as_read(mut tables: Vec<Entries<'_>>, size: u64) -> Result<Root, StoreError> {
+pub(crate) fn root_as_read(
+    mut tables: Vec<Entries<'_>>,
+    size: u64,
+    progress: &dyn Progress,
+) -> Result<Root, StoreError> {
     let layers = tables.len();
     let mut heads = BinaryHeap::new();
     let mut next_of = |place: usize, heads: &mut BinaryHeap<_>| -> Result<(), StoreError> {
@@ -144,6 +148,9 @@ pub(crate) fn root_as_read(mut tables: Vec<Entries<'_>>, size: u64) -> Result<Ro
     (0..layers).try_for_each(|place| next_of(place, &mut heads))?;
     let (mut tree, mut last) = (RootTree::new(size), None);
     while let Some(Reverse((cluster, place, hash))) = heads.pop() {
+        if progress.cancelled() {
+            return Err(StoreError::Cancelled);
+        }
         // Of several layers the uppermost comes first.
         if last != Some(cluster) {
             tree.add(cluster, hash);

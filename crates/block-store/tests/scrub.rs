@@ -282,10 +282,43 @@ fn a_damaged_header_is_a_finding() {
     assert!(place.scrub().findings.iter().any(|found| found.layer == lower));
 }
 
+/// Is asked whether to stop so many times before it says so.
+struct Patience(AtomicU64);
+
+impl Progress for Patience {
+    fn advanced(&self, _: ByteLength, _: ByteLength) {}
+
+    fn cancelled(&self) -> bool {
+        self.0
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1))
+            .is_err()
+    }
+}
+
+#[test]
+fn a_scrub_that_is_stopped_anywhere_looks_at_the_roots_again() {
+    for patience in 0..60 {
+        let place = Place::new();
+        let (_, _, upper) = two_layers(&place);
+        spoil_the_root(&place, upper);
+        let stopped = place.store().scrub(&FAST, &Patience(AtomicU64::new(patience)));
+        assert!(matches!(stopped, Err(StoreError::Cancelled)), "{patience}: {stopped:?}");
+        let found: Vec<_> = place.scrub().findings.iter().map(|f| (f.layer, f.kind)).collect();
+        assert_eq!(found, [(upper, ScrubFindingKind::Root)], "stopped after {patience}");
+    }
+}
+
 #[test]
 fn a_root_that_is_not_that_of_the_hashes_is_a_finding() {
     let place = Place::new();
     let (_, _, upper) = two_layers(&place);
+    spoil_the_root(&place, upper);
+    let found: Vec<_> = place.scrub().findings.iter().map(|f| (f.layer, f.kind)).collect();
+    assert_eq!(found, [(upper, ScrubFindingKind::Root)]);
+}
+
+/// A valid header with another root.
+fn spoil_the_root(place: &Place, upper: LayerId) {
     let file = OpenOptions::new().read(true).write(true).open(place.file(upper, "map")).unwrap();
     for copy in [0, 4096] {
         let mut header = [0; 4096];
@@ -296,8 +329,6 @@ fn a_root_that_is_not_that_of_the_hashes_is_a_finding() {
         file.write_all_at(&header, copy).unwrap();
     }
     file.sync_all().unwrap();
-    let found: Vec<_> = place.scrub().findings.iter().map(|f| (f.layer, f.kind)).collect();
-    assert_eq!(found, [(upper, ScrubFindingKind::Root)]);
 }
 
 #[test]

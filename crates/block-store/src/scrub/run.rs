@@ -150,6 +150,8 @@ impl<'s> Run<'s> {
         let compared = self.check_table(chain.top(), table, next).and_then(|()| {
             if next == 0 {
                 self.check_root(chain, table);
+                // A root that was not looked at to its end is looked at again by the next run.
+                self.check_cancelled().map_err(Broken::Run)?;
             }
             self.compare_windows(chain, table.entries().filter(left))
         });
@@ -216,7 +218,7 @@ impl<'s> Run<'s> {
         let below = chain.layers()[1..].iter().map(|layer| layer.hashes().ok().flatten());
         let Some(below) = below.collect::<Option<Vec<_>>>() else { return };
         let tables = [table].into_iter().chain(&below).map(Table::entries).collect();
-        let Ok(root) = hashing::root_as_read(tables, chain.size()) else { return };
+        let Ok(root) = hashing::root_as_read(tables, chain.size(), self.progress) else { return };
         if root != table.root {
             self.found(chain.layer(), None, ScrubFindingKind::Root);
         }
