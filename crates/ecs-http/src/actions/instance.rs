@@ -115,29 +115,11 @@ pub(super) const ACTIONS: &[Action] = &[
     Action::new("CreateInstance", create)
         .takes(&[REGION, NEW, TAGS])
         .answers(&[&[text_field("InstanceId")]])
-        .refuses(&[
-            REPEATED,
-            NEW_TAGS,
-            DESCRIPTION,
-            LOGIN,
-            NO_IMAGE,
-            SYSTEM_DISK_SIZE,
-            NEW_INSTANCE,
-            NEW_DATA_DISKS,
-        ]),
+        .refuses(CREATION),
     Action::new("RunInstances", run)
         .takes(&[REGION, &[whole("Amount", 1, 100)], NEW, TAGS])
         .answers(&[&[texts_field("InstanceIdSets", "InstanceIdSet")]])
-        .refuses(&[
-            REPEATED,
-            NEW_TAGS,
-            DESCRIPTION,
-            LOGIN,
-            NO_IMAGE,
-            SYSTEM_DISK_SIZE,
-            NEW_INSTANCE,
-            NEW_DATA_DISKS,
-        ]),
+        .refuses(CREATION),
     Action::new("ModifyInstanceAttribute", modify)
         .takes(&[&[
             needed("InstanceId"),
@@ -169,6 +151,18 @@ pub(super) const ACTIONS: &[Action] = &[
             IN_SNAPSHOT,
             &[("ChargeTypeViolation", 403), ("DiskError", 403), ("IncorrectInstanceStatus", 403)],
         ]),
+];
+
+/// Of whatever makes instances.
+const CREATION: &[Codes] = &[
+    REPEATED,
+    NEW_TAGS,
+    DESCRIPTION,
+    LOGIN,
+    NO_IMAGE,
+    SYSTEM_DISK_SIZE,
+    NEW_INSTANCE,
+    NEW_DATA_DISKS,
 ];
 
 /// What is wrong with an instance to be made.

@@ -9,7 +9,7 @@ use cloud::{
 use reinit::{Verification, VerifyDepth};
 
 use super::codes::{INITIAL_STATE, NO_DISK};
-use super::contract::{flag, needed, text, whole};
+use super::contract::{Group, flag, needed, text, whole};
 use super::shape::{Field, flag_field, list_field, object_field, text_field, whole_field};
 use super::{Action, Call, Fields, disk, origin_name, reset::request_for, root, seconds};
 use crate::{refusal::Refusal, status, tree::Tree};
@@ -17,31 +17,28 @@ use crate::{refusal::Refusal, status, tree::Tree};
 /// As many as one question may name.
 const DISKS_ASKED_ABOUT: usize = 100;
 
+/// Resets of several disks, done or only planned.
+const RESETS: Group = &[
+    needed("DiskId.N"),
+    flag("AutoStartInstance"),
+    text("Password"),
+    text("KeyPairName"),
+    text("SecurityEnhancementStrategy"),
+    flag("Keep").of_operator(),
+];
+
 pub(super) const ACTIONS: &[Action] = &[
     Action::for_operator("ShowDisk", show)
         .takes(&[&[needed("DiskId")]])
         .answers(&[disk::DISK, DETAIL])
         .refuses(&[NO_DISK]),
-    Action::for_operator("ReInitDisks", reinit)
-        .takes(&[&[
-            needed("DiskId.N"),
-            flag("AutoStartInstance"),
-            text("Password"),
-            text("KeyPairName"),
-            text("SecurityEnhancementStrategy"),
-            flag("Keep").of_operator(),
-        ]])
-        .answers(&[&[list_field("Disks", "Disk", &[RESET, REFUSED])]]),
+    Action::for_operator("ReInitDisks", reinit).takes(&[RESETS]).answers(&[&[list_field(
+        "Disks",
+        "Disk",
+        &[RESET, REFUSED],
+    )]]),
     Action::for_operator("PlanReInitDisks", plan)
-        .takes(&[&[
-            flag("Cycle"),
-            needed("DiskId.N"),
-            flag("AutoStartInstance"),
-            text("Password"),
-            text("KeyPairName"),
-            text("SecurityEnhancementStrategy"),
-            flag("Keep").of_operator(),
-        ]])
+        .takes(&[RESETS, &[flag("Cycle")]])
         .answers(&[&[list_field("Disks", "Disk", &[PLANNED, REFUSED])]]),
     Action::for_operator("VerifyDisk", verify)
         .takes(&[&[needed("DiskId"), flag("Deep")]])
