@@ -1,7 +1,7 @@
 //! How long does a page of 100 disks take where there are 10 000?
 //!
 //! Asked by number and by token, signed, on a connection that is kept; and 100 disks by their ids, which is
-//! what the emulator can be asked as well (it gives no pages).
+//! what the emulator can be asked as well.
 
 use std::{net::TcpStream, time::Instant};
 
