@@ -1,4 +1,4 @@
-//! Disk images that strangers made: qcow2, VMDK, raw.
+//! Disk images that strangers made: qcow2, VMDK, VHD, raw.
 //!
 //! What must be true: an image is refused, or imported into a layer that reads as the image does and whose root is that
 //! of its content. Where qemu-img is installed and takes a qcow2 image that we take, both read the same; for some of
@@ -56,6 +56,45 @@ pub(crate) fn raw() -> Trial {
 /// The descriptor of a VMDK; a flat file it may name lies beside it.
 pub(crate) fn vmdk() -> Trial {
     prepare(ImageFormat::Vmdk, |input| input.to_vec())
+}
+
+pub(crate) fn vhd() -> Trial {
+    prepare(ImageFormat::Vhd, vhd_of)
+}
+
+/// An input begins with the footer, which a file has at its end, and leaves out the zeros that blocks end with.
+/// Most sums are put right: what lies behind them should be reached.
+fn vhd_of(input: &[u8]) -> Vec<u8> {
+    const FIXED: &[u8] = &[0, 0, 0, 2];
+    const FOOTER: usize = 512;
+    const HEADER: usize = 1024;
+    const BLOCK: usize = 512 << 10;
+    let mut file = input.to_vec();
+    if file.len() < FOOTER {
+        return file;
+    }
+    if file.len() % 8 != 7 {
+        sum_up(&mut file[..FOOTER], 64);
+        let place = u64::from_be_bytes(file[16..24].try_into().unwrap());
+        let header =
+            usize::try_from(place).ok().and_then(|from| file.get_mut(from..)?.get_mut(..HEADER));
+        header.into_iter().for_each(|header| sum_up(header, 36));
+    }
+    let footer = file[..FOOTER].to_vec();
+    if &footer[60..64] == FIXED {
+        file.drain(..FOOTER);
+    } else {
+        file.resize(file.len() + BLOCK, 0);
+    }
+    file.extend(footer);
+    file
+}
+
+/// Puts at `place` the sum over the bytes, which is what VHD has for a checksum.
+fn sum_up(bytes: &mut [u8], place: usize) {
+    bytes[place..place + 4].fill(0);
+    let sum = bytes.iter().fold(0_u32, |sum, byte| sum.wrapping_add(u32::from(*byte)));
+    bytes[place..place + 4].copy_from_slice(&(!sum).to_be_bytes());
 }
 
 /// Images are tried in a directory of their own: what they name must lie in it.

@@ -86,6 +86,11 @@ fn vmdk() {
 }
 
 #[test]
+fn vhd() {
+    Target::new("vhd", images::vhd).inputs(400).run();
+}
+
+#[test]
 fn raw() {
     Target::new("raw", images::raw).inputs(200).run();
 }
