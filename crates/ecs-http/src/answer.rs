@@ -33,14 +33,14 @@ use tokio::time::timeout;
 use tracing::Span;
 
 use crate::{
-    actions::{self, Call, Fields},
+    actions::{self, Action, Call, Fields},
     audit::{self, Sender, Told},
     client::Client,
     format::AnswerFormat,
-    front::{Door, Front, Peer},
+    front::{Door, Front, Manner, Peer},
     gate, limits, parameters,
     refusal::Refusal,
-    request::Request,
+    request::{self, Request},
     response,
 };
 
@@ -130,13 +130,12 @@ async fn work_on(front: &Front, came: Came, envelope: Envelope) -> (Outcome, Res
     let (worker, spare) = (front.clone(), envelope.clone());
     // Dropped with this future, which is what happens when the connection ends.
     let (client, _waiting) = Client::new();
-    // The operator waits as long as an export takes, and Ctrl-C ends it.
-    let within = (came.door == Door::Public).then_some(front.limits().answer_within);
+    let manner = manner_of(front, &came);
     let peer = came.peer.clone();
     // Relaxed: nothing else is told by it.
     let begun = Arc::new(AtomicBool::new(false));
     let has_begun = Arc::clone(&begun);
-    let done = front.run(within, move || {
+    let done = front.run(manner, move || {
         let _logged_as_its = envelope.span().entered();
         has_begun.store(true, Ordering::Relaxed);
         let from = came.peer.clone();
@@ -151,6 +150,19 @@ async fn work_on(front: &Front, came: Came, envelope: Envelope) -> (Outcome, Res
         // It works on, and tells how it ends itself.
         Err(refusal) if begun.load(Ordering::Relaxed) => spare.hold(Outcome::refused(refusal)),
         Err(refusal) => turned_away(front, peer, &spare, refusal),
+    }
+}
+
+/// Nothing depends on the action it looks at being the one that is done in the end.
+fn manner_of(front: &Front, came: &Came) -> Manner {
+    let form = parameters::form_of(&came.headers, &came.body);
+    let name = request::peek_action(&came.headers, &came.query, form);
+    let action = name.and_then(|name| actions::find(&name, came.door));
+    match came.door {
+        _ if action.is_some_and(Action::is_instant) => Manner::Here,
+        Door::Public => Manner::Aside(Some(front.limits().answer_within)),
+        // The operator waits as long as an export takes, and Ctrl-C ends it.
+        Door::Control => Manner::Aside(None),
     }
 }
 

@@ -1,18 +1,30 @@
 //! The front: what answers requests, and how many at once.
 //!
-//! What must always hold: nothing here runs the disk on the async side. Each request is worked on in
-//! one blocking call; only so many run at once, and the others wait in a queue bounded by the number of
-//! connections.
+//! What must always hold: no request keeps another one waiting but by the number of calls. Each is worked
+//! on in one blocking call; only so many run at once, and the others wait in a queue bounded by the number
+//! of connections.
 //! Left to others: connections (`server`), one request (`answer`), the pages for machines (`probes`).
 
-use std::{any::Any, fmt, io, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    any::Any,
+    fmt, io,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
 use axum::{
     Router,
     routing::{any, get},
 };
 use cloud::{Clock, Cloud};
-use tokio::{sync::Semaphore, time::timeout};
+use tokio::{
+    runtime::{Handle, RuntimeFlavor},
+    sync::Semaphore,
+    task::{block_in_place, spawn_blocking},
+    time::timeout,
+};
 
 use crate::{
     answer::{answer, nothing_here},
@@ -75,6 +87,17 @@ pub(crate) enum Door {
     Control,
 }
 
+/// Where a piece of blocking work is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Manner {
+    /// By another thread. After this long, if it is given, nobody waits for it any more; it goes on all the
+    /// same.
+    Aside(Option<Duration>),
+    /// By this thread, whose other work goes to another one: to be handed over and back would take as long
+    /// as the work. It is waited for whatever comes.
+    Here,
+}
+
 impl Front {
     /// A front; fails if the directory for nonces or the audit log cannot be used.
     pub fn open(parts: OpenFront) -> io::Result<Self> {
@@ -113,11 +136,10 @@ impl Front {
         actions.merge(pages).merge(by_door)
     }
 
-    /// Runs one blocking piece of work when its turn comes. After `within`, if that is given, nobody
-    /// waits for it any more; it goes on all the same.
+    /// Runs one blocking piece of work when its turn comes.
     pub(crate) async fn run<R: Send + 'static>(
         &self,
-        within: Option<Duration>,
+        manner: Manner,
         work: impl FnOnce() -> R + Send + 'static,
     ) -> Result<R, Refusal> {
         let waiting = self.metering().hold(CALLS_WAITING);
@@ -126,11 +148,30 @@ impl Front {
             return Err(Refusal::unavailable("The service is busy; try again."));
         };
         drop(waiting);
-        let running = self.metering().hold(CALLS_RUNNING);
-        let work = tokio::task::spawn_blocking(move || {
-            let _held = (permit, running);
+        let held = (permit, self.metering().hold(CALLS_RUNNING));
+        let work = move || {
+            let _held = held;
             work()
-        });
+        };
+        match manner {
+            Manner::Aside(within) => self.run_aside(within, work).await,
+            // A runtime of one thread has no other for the rest of its work.
+            Manner::Here if Handle::current().runtime_flavor() == RuntimeFlavor::CurrentThread => {
+                self.run_aside(None, work).await
+            }
+            Manner::Here => {
+                let done = block_in_place(|| catch_unwind(AssertUnwindSafe(work)));
+                done.map_err(|panic| self.panicked(panic.as_ref()))
+            }
+        }
+    }
+
+    async fn run_aside<R: Send + 'static>(
+        &self,
+        within: Option<Duration>,
+        work: impl FnOnce() -> R + Send + 'static,
+    ) -> Result<R, Refusal> {
+        let work = spawn_blocking(work);
         let done = match within {
             Some(within) => timeout(within, work).await,
             None => Ok(work.await),
@@ -233,15 +274,43 @@ mod tests {
         .unwrap()
     }
 
-    #[tokio::test]
+    #[tokio::test(flavor = "multi_thread")]
     async fn a_panic_is_one_internal_error() {
         let directory = tempfile::tempdir().unwrap();
         let front = front(directory.path(), Limits::default());
-        let refused = front.run(None, || panic!("on purpose")).await.unwrap_err();
-        assert_eq!((refused.code, refused.status), ("InternalError", 500));
-        assert!(!refused.message.contains("purpose"));
-        assert!(front.metering().render().contains("reinit_http_panics_total 1"));
-        assert_eq!(front.run(None, || 7).await.unwrap(), 7);
+        for (manner, count) in [(Manner::Aside(None), 1), (Manner::Here, 2)] {
+            let refused = front.run(manner, || panic!("on purpose")).await.unwrap_err();
+            assert_eq!((refused.code, refused.status), ("InternalError", 500));
+            assert!(!refused.message.contains("purpose"));
+            let counted = format!("reinit_http_panics_total {count}\n");
+            assert!(front.metering().render().contains(&counted));
+            assert_eq!(front.run(manner, || 7).await.unwrap(), 7);
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+    async fn work_done_here_keeps_no_other_waiting() {
+        let directory = tempfile::tempdir().unwrap();
+        let front = front(directory.path(), Limits::default());
+        let (release, held) = std::sync::mpsc::channel::<()>();
+        let slow = front.clone();
+        let slow = tokio::spawn(async move { slow.run(Manner::Here, move || held.recv()).await });
+        for manner in [Manner::Here, Manner::Aside(None)] {
+            let other = front.clone();
+            let other = tokio::spawn(async move { other.run(manner, || 7).await });
+            assert_eq!(other.await.unwrap().unwrap(), 7);
+        }
+        release.send(()).unwrap();
+        slow.await.unwrap().unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_runtime_of_one_thread_has_work_done_aside() {
+        let directory = tempfile::tempdir().unwrap();
+        let front = front(directory.path(), Limits::default());
+        let here = std::thread::current().id();
+        let there = front.run(Manner::Here, || std::thread::current().id()).await.unwrap();
+        assert_ne!(there, here);
     }
 
     #[tokio::test(flavor = "multi_thread")]
@@ -251,10 +320,10 @@ mod tests {
         let front =
             front(directory.path(), Limits { calls: 1, wait_for_turn: short, ..Limits::default() });
         let (release, held) = std::sync::mpsc::channel::<()>();
-        let slow = front.run(Some(short), move || held.recv()).await.unwrap_err();
+        let slow = front.run(Manner::Aside(Some(short)), move || held.recv()).await.unwrap_err();
         assert_eq!((slow.code, slow.status), ("ServiceUnavailable", 503));
         // It works on, so that the next one finds no turn.
-        let waited = front.run(None, || 7).await.unwrap_err();
+        let waited = front.run(Manner::Aside(None), || 7).await.unwrap_err();
         assert_eq!((waited.code, waited.status), ("ServiceUnavailable", 503));
         let shown = |name: &str, count: u32| {
             front.metering().render().lines().any(|line| line == format!("{name} {count}"))

@@ -48,6 +48,7 @@ pub struct Limits {
     /// How long a call waits for its turn.
     pub wait_for_turn: Duration,
     /// How long a call may take before its client is told that nothing is known of its outcome.
+    /// A `ReInitDisk` is waited for whatever it takes.
     pub answer_within: Duration,
     /// How long requests under way may take to end once the server is told to stop.
     pub drain_within: Duration,

@@ -11,7 +11,7 @@ use cloud::StoreUsage;
 
 use crate::{
     exposition::{Kind, Page, Unit},
-    front::{Door, Front},
+    front::{Door, Front, Manner},
     metering::Metering,
     response,
 };
@@ -45,7 +45,10 @@ pub(crate) async fn metrics(State((front, door)): State<(Front, Door)>) -> Respo
 
 async fn usage(front: &Front) -> Option<StoreUsage> {
     let cloud = front.cloud().clone();
-    let usage = front.run(Some(front.limits().answer_within), move || cloud.usage()).await.ok()?;
+    let usage = front
+        .run(Manner::Aside(Some(front.limits().answer_within)), move || cloud.usage())
+        .await
+        .ok()?;
     usage.inspect_err(|error| tracing::warn!(%error, "the store cannot be asked")).ok()
 }
 

@@ -9,7 +9,14 @@ use axum::{
     http::{HeaderMap, Method},
 };
 
-use crate::{parameters::Parameters, refusal::Refusal, signature};
+use crate::{
+    parameters::{self, Parameters},
+    refusal::Refusal,
+    signature,
+};
+
+const ACTION: &str = "Action";
+const ACTION_HEADER: &str = "x-acs-action";
 
 /// A request as it arrived, with its parameters decoded.
 #[derive(Debug)]
@@ -47,7 +54,7 @@ impl Request {
 
     /// The action asked for.
     pub(crate) fn action(&self) -> Option<&str> {
-        self.named("Action", "x-acs-action")
+        self.named(ACTION, ACTION_HEADER)
     }
 
     /// The version of the API it is asked of.
@@ -57,11 +64,24 @@ impl Request {
 
     fn named(&self, parameter: &str, header: &str) -> Option<&str> {
         if signature::is_acs3(&self.headers) {
-            self.headers.get(header).and_then(|value| value.to_str().ok()).map(str::trim)
+            text_of(&self.headers, header)
         } else {
             self.parameters.text(parameter)
         }
     }
+}
+
+/// The action that [`Request::action`] will tell, before anything is decoded or refused.
+pub(crate) fn peek_action(headers: &HeaderMap, query: &str, form: Option<&[u8]>) -> Option<String> {
+    if signature::is_acs3(headers) {
+        return text_of(headers, ACTION_HEADER).map(str::to_owned);
+    }
+    let of_query = parameters::peek(query.as_bytes(), ACTION);
+    of_query.or_else(|| parameters::peek(form?, ACTION))
+}
+
+fn text_of<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim)
 }
 
 #[cfg(test)]

@@ -57,6 +57,7 @@ pub(crate) struct Action {
     pub(crate) name: &'static str,
     reach: Reach,
     dry_run: DryRun,
+    is_instant: bool,
     takes: &'static [Group],
     answers: Told,
     refuses: &'static [Codes],
@@ -147,7 +148,13 @@ impl Action {
     /// run through the caller.
     const fn new(name: &'static str, run: fn(&Call<'_>) -> Result<Fields, Refusal>) -> Self {
         let (reach, dry_run) = (Reach::Everyone, DryRun::Checked);
-        Self { name, reach, dry_run, takes: &[], answers: &[], refuses: &[], run }
+        let (takes, answers, refuses) = (&[], &[], &[]);
+        Self { name, reach, dry_run, is_instant: false, takes, answers, refuses, run }
+    }
+
+    /// It is over in about the time it takes to wake another thread.
+    const fn that_is_instant(self) -> Self {
+        Self { is_instant: true, ..self }
     }
 
     /// Not all of these check before they do anything.
@@ -176,6 +183,11 @@ impl Action {
     /// With these codes, and no others but those of every action.
     const fn refuses(self, refuses: &'static [Codes]) -> Self {
         Self { refuses, ..self }
+    }
+
+    /// Whether it is done where it came in.
+    pub(crate) fn is_instant(&self) -> bool {
+        self.is_instant
     }
 
     /// The fields of its answer.

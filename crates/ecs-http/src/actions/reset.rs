@@ -16,6 +16,7 @@ use crate::{refusal::Refusal, status, tree::Tree};
 
 pub(super) const ACTIONS: &[Action] = &[
     Action::new("ReInitDisk", reinit)
+        .that_is_instant()
         .takes(&[&[
             needed("DiskId"),
             flag("AutoStartInstance"),
