@@ -16,6 +16,7 @@ mod full_store;
 mod growth;
 mod image_to_reset;
 mod keep;
+mod limits;
 mod log;
 mod manners;
 mod metrics;

@@ -6,7 +6,7 @@
 
 use std::{fmt::Debug, ops::AddAssign, sync::Arc};
 
-use crate::{BlockDevice, DiskId};
+use crate::{BlockDevice, DiskId, Pace, Rates};
 
 /// Whether what was answered must be made durable before the export closes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,8 +35,12 @@ pub trait ExportFence: Send + Sync + Debug {
 
 /// A data plane that can open disks to clients.
 pub trait ExportPlane: ExportFence {
-    /// Opens the export of the disk, in place of an earlier one of that name.
-    fn publish(&self, disk: &DiskId, device: Arc<dyn BlockDevice>);
+    /// Opens the export of the disk, in place of an earlier one of that name. Its requests wait for
+    /// their turns; the pace ends with the export.
+    fn publish(&self, disk: &DiskId, device: Arc<dyn BlockDevice>, pace: Arc<Pace>);
+
+    /// Changes how fast the disk may go, if its export is open.
+    fn set_rates(&self, disk: &DiskId, rates: Rates);
 
     /// What its exports do. One that has none, or counts nothing, has nothing to tell.
     fn activity(&self) -> PlaneActivity {
@@ -116,5 +120,7 @@ impl ExportFence for NoExports {
 }
 
 impl ExportPlane for NoExports {
-    fn publish(&self, _disk: &DiskId, _device: Arc<dyn BlockDevice>) {}
+    fn publish(&self, _disk: &DiskId, _device: Arc<dyn BlockDevice>, _pace: Arc<Pace>) {}
+
+    fn set_rates(&self, _disk: &DiskId, _rates: Rates) {}
 }

@@ -16,6 +16,7 @@ mod error;
 mod export;
 mod id;
 mod memory_disk;
+mod pace;
 mod units;
 
 pub use device::{BlockDevice, Durability, Extent, ExtentKind, ZeroMode};
@@ -25,4 +26,5 @@ pub use export::{
 };
 pub use id::{DiskId, InvalidId};
 pub use memory_disk::MemoryDisk;
+pub use pace::{Pace, Rates};
 pub use units::{BLOCK, ByteLength, ByteOffset, ByteRange, CLUSTER, SECTOR};

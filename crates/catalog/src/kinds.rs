@@ -11,8 +11,8 @@ use crate::envelope::{self, EnvelopeError, Payload};
 use crate::error::CatalogError;
 use crate::export::Pair;
 use crate::record::{
-    Account, Disk, Image, Import, Instance, Key, Record, Session, Snapshot, SnapshotGroup, Task,
-    Token,
+    Account, Disk, DiskLimits, Image, Import, Instance, Key, Record, Session, Snapshot,
+    SnapshotGroup, Task, Token,
 };
 
 /// One kind of record, without its type.
@@ -31,12 +31,13 @@ pub(crate) struct Kind {
     pub(crate) from_json: fn(u16, &Value) -> Result<Pair, CatalogError>,
 }
 
-static KINDS: [Kind; 12] = [
+static KINDS: [Kind; 13] = [
     kind::<Account>(true),
     kind::<Key>(true),
     kind::<Session>(true),
     kind::<Instance>(true),
     kind::<Disk>(true),
+    kind::<DiskLimits>(true),
     kind::<Image>(true),
     kind::<Snapshot>(true),
     kind::<SnapshotGroup>(true),

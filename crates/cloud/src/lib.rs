@@ -81,7 +81,7 @@ pub use clock::{Clock, SetClock, SystemClock};
 pub use cloud::{Cloud, OpenCloud};
 pub use disk::{
     AttachDisk, AttachmentView, CreateDisk, DescribeDisks, DiskDetail, DiskStatus, DiskView,
-    LastReset, ModifyDisk, ReplaceSystemDisk, ResizeDisk,
+    LastReset, LimitDisk, ModifyDisk, ReplaceSystemDisk, ResizeDisk,
 };
 pub use error::{CloudError, Countable, Field, Quota, Resource, WhyNoSecurityLayer, WhyNotActive};
 pub use filter::{TagFilter, TagPattern};

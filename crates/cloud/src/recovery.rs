@@ -36,6 +36,7 @@ pub(crate) fn load(catalog: &dyn Catalog) -> Result<World, CloudError> {
         snapshots: by_id(catalog)?.collect(),
         snapshot_groups: by_id(catalog)?.collect(),
         disks: by_id(catalog)?.collect(),
+        limits: by_id(catalog)?.collect(),
         instances: by_id(catalog)?.collect(),
         tasks: by_id(catalog)?.collect(),
         tokens: Tokens::load(catalog.all()?),

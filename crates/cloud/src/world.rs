@@ -23,7 +23,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use catalog::record::{
-    Account, Disk, Image, Instance, Key, LayerBytes, Origin, Power, Session, Snapshot,
+    Account, Disk, DiskLimits, Image, Instance, Key, LayerBytes, Origin, Power, Session, Snapshot,
     SnapshotGroup, Task,
 };
 
@@ -39,6 +39,8 @@ pub(crate) struct World {
     pub(crate) snapshots: BTreeMap<String, Snapshot>,
     pub(crate) snapshot_groups: BTreeMap<String, SnapshotGroup>,
     pub(crate) disks: BTreeMap<String, Disk>,
+    /// Of those disks that have any.
+    pub(crate) limits: BTreeMap<String, DiskLimits>,
     pub(crate) instances: BTreeMap<String, Instance>,
     pub(crate) tasks: BTreeMap<String, Task>,
     pub(crate) tokens: Tokens,

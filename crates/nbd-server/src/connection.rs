@@ -13,7 +13,7 @@ use std::{
     },
 };
 
-use block_device::{BlockDevice, DeviceError};
+use block_device::{BlockDevice, DeviceError, Pace};
 use parking_lot::Mutex;
 
 use crate::{
@@ -69,6 +69,10 @@ impl Connection {
 
     pub(crate) fn counters(&self) -> &Counters {
         self.admission.seat.counters()
+    }
+
+    pub(crate) fn pace(&self) -> &Pace {
+        self.admission.seat.pace()
     }
 
     /// Notes a failure of the device and gives the number the client is told.

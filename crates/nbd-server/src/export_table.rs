@@ -25,7 +25,8 @@ use std::{
 };
 
 use block_device::{
-    BlockDevice, ByteLength, DiskId, ExportCounters, FenceError, FenceMode, PlaneActivity,
+    BlockDevice, ByteLength, DiskId, ExportCounters, FenceError, FenceMode, Pace, PlaneActivity,
+    Rates,
 };
 use parking_lot::{Condvar, Mutex};
 
@@ -71,8 +72,9 @@ impl ExportTable {
 
     /// Opens an export in place of an earlier one of that name, whose connections end first, so
     /// that the two are never served at once.
-    pub(crate) fn publish(&self, name: &DiskId, device: Arc<dyn BlockDevice>) {
-        let export = Arc::new(Export { name: name.clone(), device, gate: Arc::default() });
+    pub(crate) fn publish(&self, name: &DiskId, device: Arc<dyn BlockDevice>, pace: Arc<Pace>) {
+        let gate = Arc::new(Gate { pace, ..Gate::default() });
+        let export = Arc::new(Export { name: name.clone(), device, gate });
         loop {
             let earlier = {
                 let mut entries = self.entries.lock();
@@ -105,6 +107,11 @@ impl ExportTable {
         let flushed = export.settle(mode);
         self.remove(export);
         flushed
+    }
+
+    pub(crate) fn set_rates(&self, name: &DiskId, rates: Rates) {
+        let export = self.entries.lock().exports.get(name).map(Arc::clone);
+        export.into_iter().for_each(|export| export.gate.pace.set(rates));
     }
 
     /// Closes all exports for good, all at once where that waits for clients.
@@ -236,6 +243,8 @@ struct Gate {
     /// Told whenever a seat is given up.
     left: Condvar,
     counters: Counters,
+    /// Ends with the export, so that nobody a fence waits for waits for a turn.
+    pace: Arc<Pace>,
 }
 
 #[derive(Debug, Default)]
@@ -252,6 +261,7 @@ impl Gate {
     fn begin_closing(&self) {
         let roster = self.roster.lock();
         self.closing.store(true, Ordering::Release);
+        self.pace.end();
         roster.sockets.values().for_each(|socket| socket.end_receiving());
     }
 
@@ -312,6 +322,10 @@ impl Seat {
 
     pub(crate) fn counters(&self) -> &Counters {
         &self.gate.counters
+    }
+
+    pub(crate) fn pace(&self) -> &Pace {
+        &self.gate.pace
     }
 }
 

@@ -29,8 +29,8 @@ use std::{
 };
 
 use block_device::{
-    BlockDevice, DiskId, ExportCounters, ExportFence, ExportPlane, FenceError, FenceMode,
-    PlaneActivity,
+    BlockDevice, DiskId, ExportCounters, ExportFence, ExportPlane, FenceError, FenceMode, Pace,
+    PlaneActivity, Rates,
 };
 use parking_lot::Mutex;
 use rustix::net::{
@@ -154,7 +154,12 @@ impl NbdServer {
     /// Opens the export of a disk, in place of an earlier one of that name, whose connections
     /// end first. Does nothing after [`NbdServer::shutdown`].
     pub fn publish(&self, name: &DiskId, device: Arc<dyn BlockDevice>) {
-        self.shared.exports.publish(name, device);
+        self.publish_paced(name, device, Arc::default());
+    }
+
+    /// As [`NbdServer::publish`]; requests wait for their turns.
+    pub fn publish_paced(&self, name: &DiskId, device: Arc<dyn BlockDevice>, pace: Arc<Pace>) {
+        self.shared.exports.publish(name, device, pace);
     }
 
     /// Closes the export of a disk, as [`ExportFence::fence`] says.
@@ -201,8 +206,12 @@ impl ExportFence for NbdServer {
 }
 
 impl ExportPlane for NbdServer {
-    fn publish(&self, disk: &DiskId, device: Arc<dyn BlockDevice>) {
-        Self::publish(self, disk, device);
+    fn publish(&self, disk: &DiskId, device: Arc<dyn BlockDevice>, pace: Arc<Pace>) {
+        self.publish_paced(disk, device, pace);
+    }
+
+    fn set_rates(&self, disk: &DiskId, rates: Rates) {
+        self.shared.exports.set_rates(disk, rates);
     }
 
     fn activity(&self) -> PlaneActivity {

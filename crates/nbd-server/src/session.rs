@@ -121,6 +121,15 @@ impl Session {
         Ok(())
     }
 
+    /// Waits until a request that moves so many bytes has its turn, if the export has a pace.
+    fn await_turn(&mut self, bytes: u64) -> Result<(), End> {
+        if self.connection.pace().is_limited() {
+            self.outbox.flush()?;
+            self.connection.pace().wait(bytes);
+        }
+        Ok(())
+    }
+
     /// What is handed to the slow lane is counted there until it is answered.
     fn serve_counted(&mut self, head: &RequestHead) -> Result<(), End> {
         self.connection.counters().begun();
@@ -143,6 +152,7 @@ impl Session {
 
     fn read(&mut self, cookie: Cookie, range: ByteRange, pieces: Pieces) -> Result<(), End> {
         self.connection.counters().read(range.length());
+        self.await_turn(range.length())?;
         let whole = usize_of(range.length());
         let head = data_head_length(self.connection.agreed.style);
         if pieces == Pieces::One && !Outbox::fits(head + whole) {
@@ -196,6 +206,7 @@ impl Session {
 
     fn write(&mut self, cookie: Cookie, range: ByteRange, durable: bool) -> Result<(), End> {
         self.connection.counters().write(range.length());
+        self.await_turn(range.length())?;
         let mut outcome = Ok(());
         let mut start = range.start();
         while start < range.end() {
@@ -267,6 +278,7 @@ impl Session {
             SlowCommand::Flush => counters.flush(),
             SlowCommand::Trim { range, .. } | SlowCommand::WriteZeroes { range, .. } => {
                 counters.zeroing(range.length());
+                self.await_turn(0)?;
             }
         }
         self.submit(cookie, command)

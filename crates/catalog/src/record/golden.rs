@@ -273,6 +273,17 @@ fn snapshot_group() {
 }
 
 #[test]
+fn disk_limits() {
+    let both = DiskLimitsV1 {
+        disk: "d-1".to_owned(),
+        iops: Some(2000),
+        bytes_per_second: Some(100 << 20),
+    };
+    check("disk-limits", &both);
+    check("disk-limits-of-requests", &DiskLimitsV1 { bytes_per_second: None, ..both });
+}
+
+#[test]
 fn task() {
     let running = TaskV1 {
         id: "t-1".to_owned(),

@@ -24,6 +24,7 @@
 
 mod account;
 mod disk;
+mod disk_limits;
 mod image;
 mod import;
 mod instance;
@@ -46,6 +47,7 @@ pub use disk::{
     Attachment, AttachmentV1, Disk, DiskRole, DiskRoleV1, DiskV1, Origin, OriginV1, PendingReset,
     PendingResetV1,
 };
+pub use disk_limits::{DiskLimits, DiskLimitsV1};
 pub use image::{
     Image, ImageDisk, ImageDiskV1, ImageStatus, ImageStatusV1, ImageV1, ImageV2, SecurityLayer,
     SecurityLayerV1,

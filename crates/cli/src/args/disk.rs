@@ -25,6 +25,13 @@ pub(crate) enum DiskCommand {
         /// The new size, larger than now
         size: Size,
     },
+    /// Say how fast a disk may go; one in use goes at its new pace at once
+    #[command(
+        after_help = "A request is a read, a write, or what zeroes or discards. An idle disk may do a tenth of a second's worth at once.\n\n\
+                            Examples:\n  reinit disk limit d-23jbf2v5m0123456789a --iops 2000 --bandwidth 100M\n  \
+                            reinit disk limit d-23jbf2v5m0123456789a --iops 0"
+    )]
+    Limit(LimitArgs),
     /// Delete a disk that is not attached
     #[command(after_help = "Example:\n  reinit disk rm d-23jbf2v5m0123456789a")]
     Rm(OneDisk),
@@ -66,6 +73,19 @@ pub(crate) enum DiskCommand {
         #[arg(long)]
         deep: bool,
     },
+}
+
+#[derive(Debug, Args)]
+#[group(id = "limits", required = true, multiple = true, args = ["iops", "bandwidth"])]
+pub(crate) struct LimitArgs {
+    #[command(flatten)]
+    pub(crate) disk: OneDisk,
+    /// The most requests a second, 0 for no limit [default: as it is]
+    #[arg(long, value_name = "N")]
+    pub(crate) iops: Option<u64>,
+    /// The most bytes read and written a second, 0 for no limit [default: as it is]
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) bandwidth: Option<Size>,
 }
 
 #[derive(Debug, Args)]

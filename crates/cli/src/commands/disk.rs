@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use serde_json::{Value, json};
 
 use crate::{
-    args::{AccountArg, Common, DiskCommand, DiskCreateArgs, OneDisk, ReclaimArgs},
+    args::{AccountArg, Common, DiskCommand, DiskCreateArgs, LimitArgs, OneDisk, ReclaimArgs},
     control::{Control, text},
     failure::Failure,
     output::{self, Report},
@@ -22,6 +22,7 @@ pub(crate) fn run(
         DiskCommand::Ls(owner) => list(control, owner),
         DiskCommand::Show(disk) => show(control, disk),
         DiskCommand::Resize { disk, size } => resize(control, disk, *size),
+        DiskCommand::Limit(args) => limit(control, args),
         DiskCommand::Rm(disk) => act(control, "DeleteDisk", disk, None, "is deleted"),
         DiskCommand::Attach { disk, instance } => {
             act(control, "AttachDisk", disk, Some(instance), &format!("is attached to {instance}"))
@@ -117,14 +118,15 @@ fn show(control: &Control, disk: &OneDisk) -> Result<Report, Failure> {
         ("Stale in its head", bytes(&shown, "StaleBytes")),
         ("In layers below", bytes(&shown, "SharedBytes")),
         ("NBD while it is open", text(&shown, "NbdUri")),
+        ("At most", limits(&shown)),
         ("Last reset", last_reset(&shown["LastReset"])),
         ("Refused because", text(&shown, "Refusal")),
     ];
-    // Most disks were never refused, and many never reset.
+    // Most disks have no limit and were never refused, and many never reset.
     let fields: Vec<_> = fields
         .into_iter()
         .filter(|(name, value)| {
-            !(matches!(*name, "Last reset" | "Refused because") && value.is_empty())
+            !(matches!(*name, "At most" | "Last reset" | "Refused because") && value.is_empty())
         })
         .collect();
     Ok(Report::fields(shown, &disk.disk, &fields))
@@ -184,6 +186,28 @@ fn resize(control: &Control, disk: &OneDisk, size: Size) -> Result<Report, Failu
         control.call("ResizeDisk", &asked.with("NewSize", size.whole_gib("the new size")?))?;
     let told = format!("{} has {size}; a running client sees it when it connects again", disk.disk);
     Ok(Report::done(answer, vec![disk.disk.clone()], told))
+}
+
+fn limit(control: &Control, args: &LimitArgs) -> Result<Report, Failure> {
+    let disk = &args.disk;
+    let asked = disk.owner.parameters().with("DiskId", &disk.disk);
+    let asked = asked
+        .with_some("Iops", args.iops.as_ref())
+        .with_some("BytesPerSecond", args.bandwidth.map(Size::bytes).as_ref());
+    let answer = control.call("LimitDisk", &asked)?;
+    let told = match limits(&answer) {
+        limits if limits.is_empty() => format!("{} goes as fast as it can", disk.disk),
+        limits => format!("{} does at most {limits}", disk.disk),
+    };
+    Ok(Report::done(answer, vec![disk.disk.clone()], told))
+}
+
+/// How fast a disk may go, in words; empty if there is no limit.
+fn limits(disk: &Value) -> String {
+    let limit = |name: &str| disk[name].as_u64().filter(|limit| *limit > 0);
+    let requests = limit("IopsLimit").map(|limit| format!("{limit} requests a second"));
+    let bytes = limit("BytesPerSecondLimit").map(|limit| format!("{} a second", Size::new(limit)));
+    requests.into_iter().chain(bytes).collect::<Vec<_>>().join(" and ")
 }
 
 fn rollback(control: &Control, disk: &OneDisk, snapshot: &str) -> Result<Report, Failure> {

@@ -4,8 +4,9 @@
 //! is still whole.
 
 use block_store::StagedDelete;
-use catalog::{Batch, CatalogError, record::Disk};
+use catalog::{Batch, CatalogError};
 
+use super::delete_records;
 use crate::{
     Caller, Cloud, CloudError, DiskStatus, caller::Right, claim::Hold, cloud::disk_name,
     reinit_disk::not_in_a_snapshot, world::World,
@@ -21,7 +22,7 @@ impl Cloud {
         drop(world);
         let staged = vec![self.inner.store.delete_disk(&disk_name(id)?)?];
         let mut batch = Batch::new();
-        batch.delete::<Disk>(id);
+        delete_records(&mut batch, id);
         self.commit_deleted(&batch, staged)?;
         claim.publish(|world| world.remove_disk(id));
         Ok(())
@@ -68,5 +69,6 @@ impl World {
     pub(crate) fn remove_disk(&mut self, id: &str) {
         self.disks.remove(id);
         self.sizes.remove(id);
+        self.limits.remove(id);
     }
 }

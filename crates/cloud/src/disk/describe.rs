@@ -43,6 +43,7 @@ impl Cloud {
         let view = view(&world, world.disk(&caller.account, id)?);
         let instance = view.attachment.as_ref().map(|place| place.instance.as_str());
         let exported = instance.is_some_and(|instance| is_running(&world, instance));
+        let rates = world.rates(id);
         drop(world);
         let name = disk_name(id)?;
         let info = self.inner.store.disk(&name)?;
@@ -58,6 +59,7 @@ impl Cloud {
             last_reset,
             refusal,
             exported,
+            rates,
             security_enhanced,
         })
     }

@@ -12,6 +12,7 @@ mod delete;
 mod describe;
 mod detach;
 mod device;
+mod limit;
 mod modify;
 mod plan;
 mod replace;
@@ -29,6 +30,7 @@ pub(crate) use category::{
 };
 pub(crate) use create::SETTLED;
 pub(crate) use device::{SYSTEM_DEVICE, check_system_device, free_device};
+pub(crate) use limit::delete_records;
 pub(crate) use plan::{DiskPlan, DiskSeed, Given};
 pub use replace::ReplaceSystemDisk;
 
@@ -113,6 +115,17 @@ pub struct ResizeDisk {
     pub online: bool,
     /// Same token and parameters, same answer.
     pub client_token: Option<String>,
+}
+
+/// `reinit disk limit`; what is none stays, 0 takes a limit away.
+#[derive(Clone, Debug, Default)]
+pub struct LimitDisk {
+    /// The disk.
+    pub disk: String,
+    /// Requests a second.
+    pub iops: Option<u64>,
+    /// Bytes read and written a second.
+    pub bytes_per_second: Option<u64>,
 }
 
 /// `ModifyDiskAttribute`; what is none stays.
@@ -252,6 +265,8 @@ pub struct DiskDetail {
     pub refusal: Option<String>,
     /// Whether it is exported right now.
     pub exported: bool,
+    /// How fast it may go.
+    pub rates: block_device::Rates,
     /// Whether it stands on the security layer of its image.
     pub security_enhanced: bool,
 }

@@ -19,7 +19,7 @@ use crate::{
     claim::Hold,
     client_token::TokenSlot,
     cloud::disk_name,
-    disk::{Category, DEFAULT_SYSTEM_CATEGORY, DiskPlan, DiskSeed, Given},
+    disk::{Category, DEFAULT_SYSTEM_CATEGORY, DiskPlan, DiskSeed, Given, delete_records},
     first_boot::FirstBoot,
     reinit_disk::not_in_a_snapshot,
     rules, security_layer, texts,
@@ -92,7 +92,8 @@ impl Cloud {
         let staged = self.stage([&new])?;
         let leaving = self.inner.store.delete_disk(&disk_name(&old.id)?)?;
         let mut batch = Batch::new();
-        batch.put(&instance)?.put(&new.record)?.delete::<Disk>(&old.id);
+        batch.put(&instance)?.put(&new.record)?;
+        delete_records(&mut batch, &old.id);
         slot.record(self, &mut batch, &id)?;
         self.commit_replaced(&batch, staged, leaving)?;
         claim.publish(|world| {

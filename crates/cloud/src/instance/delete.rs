@@ -17,6 +17,7 @@ use crate::{
     claim::{Claim, Hold},
     client_token::TokenSlot,
     cloud::disk_name,
+    disk::delete_records,
     reinit_disk::not_in_a_snapshot,
     rules,
     world::World,
@@ -96,9 +97,7 @@ impl Cloud {
         let mut batch = Batch::new();
         for one in leaving {
             batch.delete::<Instance>(&one.instance);
-            for disk in &one.gone {
-                batch.delete::<Disk>(disk);
-            }
+            one.gone.iter().for_each(|disk| delete_records(&mut batch, disk));
             for disk in &one.kept {
                 batch.put(disk)?;
             }

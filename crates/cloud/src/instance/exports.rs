@@ -9,7 +9,7 @@ use std::{
     thread,
 };
 
-use block_device::{BlockDevice, DiskId, FenceMode};
+use block_device::{BlockDevice, DiskId, FenceMode, Pace};
 
 use crate::{Cloud, CloudError, InstanceStatus, cloud::disk_name};
 
@@ -21,6 +21,7 @@ const CLOSED_AT_ONCE: usize = 32;
 pub(crate) struct Opened {
     name: DiskId,
     device: Arc<dyn BlockDevice>,
+    pace: Arc<Pace>,
 }
 
 impl Cloud {
@@ -28,11 +29,12 @@ impl Cloud {
     pub(crate) fn open_export(&self, disk: &str) -> Result<Opened, CloudError> {
         let name = disk_name(disk)?;
         let device = self.inner.store.open_disk(&name)?;
-        Ok(Opened { name, device })
+        let pace = Arc::new(Pace::new(self.world().rates(disk)));
+        Ok(Opened { name, device, pace })
     }
 
     pub(crate) fn publish_export(&self, opened: Opened) {
-        self.inner.exports.publish(&opened.name, opened.device);
+        self.inner.exports.publish(&opened.name, opened.device, opened.pace);
     }
 
     /// Opens the exports of disks whose instance is recorded as running; one that cannot be opened

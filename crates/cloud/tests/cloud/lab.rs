@@ -15,7 +15,7 @@ use std::{
 
 use block_device::{
     BlockDevice, ByteLength, ByteOffset, DiskId, Durability, ExportFence, ExportPlane, FenceError,
-    FenceMode,
+    FenceMode, Pace, Rates,
 };
 use block_store::{BackingPolicy, FileStorage, ImageFormat, Storage, Store};
 use catalog::{Batch, Catalog, MemoryCatalog, SledCatalog, record::Import};
@@ -402,15 +402,27 @@ pub(crate) fn wait(done: impl Fn() -> bool) {
 /// A data plane that records what it exports, and can be made to wait in the middle of a fence.
 #[derive(Debug, Default)]
 pub(crate) struct Exports {
-    open: Mutex<HashMap<DiskId, Arc<dyn BlockDevice>>>,
+    open: Mutex<HashMap<DiskId, Export>>,
     held: Mutex<bool>,
     released: Condvar,
     refused: AtomicBool,
 }
 
+/// A disk that is open to clients.
+#[derive(Debug)]
+struct Export {
+    device: Arc<dyn BlockDevice>,
+    pace: Arc<Pace>,
+}
+
 impl Exports {
     pub(crate) fn device(&self, disk: &str) -> Option<Arc<dyn BlockDevice>> {
-        self.open.lock().unwrap().get(&disk.parse().unwrap()).cloned()
+        self.open.lock().unwrap().get(&disk.parse().unwrap()).map(|export| export.device.clone())
+    }
+
+    /// How fast an open export goes.
+    pub(crate) fn rates(&self, disk: &str) -> Option<Rates> {
+        self.open.lock().unwrap().get(&disk.parse().unwrap()).map(|export| export.pace.rates())
     }
 
     pub(crate) fn is_open(&self, disk: &str) -> bool {
@@ -447,8 +459,13 @@ impl ExportFence for Exports {
 }
 
 impl ExportPlane for Exports {
-    fn publish(&self, disk: &DiskId, device: Arc<dyn BlockDevice>) {
+    fn publish(&self, disk: &DiskId, device: Arc<dyn BlockDevice>, pace: Arc<Pace>) {
         assert!(device.size() > ByteLength::ZERO);
-        self.open.lock().unwrap().insert(disk.clone(), device);
+        self.open.lock().unwrap().insert(disk.clone(), Export { device, pace });
+    }
+
+    fn set_rates(&self, disk: &DiskId, rates: Rates) {
+        let open = self.open.lock().unwrap();
+        open.get(disk).into_iter().for_each(|export| export.pace.set(rates));
     }
 }

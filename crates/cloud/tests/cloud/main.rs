@@ -15,6 +15,7 @@ mod images;
 mod instances;
 mod keep;
 mod lab;
+mod limits;
 mod pairs;
 mod races;
 mod receipts;

@@ -3,8 +3,12 @@
 //! What must always hold: a batch is answered disk by disk, in the order asked; what became of one says
 //! nothing of the others.
 
+use std::num::NonZeroU64;
+
+use block_device::Rates;
 use cloud::{
-    CloudError, DescribeDisks, DiskRole, InstanceStatus, LastReset, Paging, ReInitDisk, ResetDone,
+    CloudError, DescribeDisks, DiskRole, InstanceStatus, LastReset, LimitDisk, Paging, ReInitDisk,
+    ResetDone,
 };
 use reinit::{Verification, VerifyDepth};
 
@@ -30,7 +34,7 @@ const RESETS: Group = &[
 pub(super) const ACTIONS: &[Action] = &[
     Action::for_operator("ShowDisk", show)
         .takes(&[&[needed("DiskId")]])
-        .answers(&[disk::DISK, DETAIL])
+        .answers(&[disk::DISK, DETAIL, RATES])
         .refuses(&[NO_DISK]),
     Action::for_operator("ReInitDisks", reinit).takes(&[RESETS]).answers(&[&[list_field(
         "Disks",
@@ -44,11 +48,22 @@ pub(super) const ACTIONS: &[Action] = &[
         .takes(&[&[needed("DiskId"), flag("Deep")]])
         .answers(&[VERIFICATION])
         .refuses(&[NO_DISK, INITIAL_STATE, &[("Cancelled", 400)]]),
+    Action::for_operator("LimitDisk", limit)
+        .takes(&[&[
+            needed("DiskId"),
+            whole("Iops", 0, u64::MAX),
+            whole("BytesPerSecond", 0, u64::MAX),
+        ]])
+        .answers(&[RATES])
+        .refuses(&[NO_DISK]),
     Action::for_operator("ReclaimDisk", reclaim)
         .takes(&[&[needed("DiskId"), whole("BytesPerSecond", 0, u64::MAX)]])
         .answers(&[&[text_field("DiskId"), whole_field("FreedBytes"), flag_field("Complete")]])
         .refuses(&[NO_DISK]),
 ];
+
+/// How fast a disk may go; 0 for no limit.
+const RATES: &[Field] = &[whole_field("IopsLimit"), whole_field("BytesPerSecondLimit")];
 
 /// What there is to say of a disk beyond ECS.
 const DETAIL: &[Field] = &[
@@ -143,8 +158,25 @@ fn show(call: &Call<'_>) -> Result<Fields, Refusal> {
         ),
         ("Refusal", detail.refusal.as_deref().unwrap_or_default().into()),
     ]);
+    fields.extend(rates(&detail.rates));
     fields.extend(last.map(|last| ("LastReset", receipt(last))));
     Ok(fields)
+}
+
+fn limit(call: &Call<'_>) -> Result<Fields, Refusal> {
+    let parameters = call.parameters;
+    let request = LimitDisk {
+        disk: parameters.needed("DiskId")?,
+        iops: parameters.number("Iops")?,
+        bytes_per_second: parameters.number("BytesPerSecond")?,
+    };
+    let set = call.ask(|cloud, caller| cloud.limit_disk(caller, &request))?;
+    Ok(rates(&set).into())
+}
+
+fn rates(rates: &Rates) -> [(&'static str, Tree); 2] {
+    let shown = |limit: Option<NonZeroU64>| limit.map_or(0, NonZeroU64::get).into();
+    [("IopsLimit", shown(rates.iops)), ("BytesPerSecondLimit", shown(rates.bytes_per_second))]
 }
 
 /// The receipt of the last reset.

@@ -271,6 +271,7 @@ fn resets(operator: &Operator, system: &str, data: &str) {
     operator.tag("disk", system);
     operator.ask("ShowDisk", &[("DiskId", system)]);
     operator.ask("VerifyDisk", &[("DiskId", system), ("Deep", "true")]);
+    operator.ask("LimitDisk", &[("DiskId", system), ("Iops", "1000")]);
     operator.ask("ReclaimDisk", &[("DiskId", system)]);
     operator.ask("BeginBackup", &[]);
     operator.ask("StartScrub", &[("Rate", "0")]);

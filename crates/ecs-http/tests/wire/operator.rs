@@ -21,6 +21,7 @@ fn nothing_of_the_operator_is_there_over_tcp() {
         "ReInitDisks",
         "PlanReInitDisks",
         "VerifyDisk",
+        "LimitDisk",
         "ReclaimDisk",
         "ImportImageFile",
         "ExportImageFile",

@@ -8,6 +8,7 @@ mod fences;
 mod handshake;
 mod hostile;
 mod life;
+mod paces;
 mod qemu;
 mod random_bytes;
 mod requests;
