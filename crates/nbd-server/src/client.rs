@@ -23,11 +23,13 @@ use rustix::event::{PollFd, PollFlags, poll};
 
 use self::incoming::Incoming;
 use crate::{
+    context::Context,
     errno::Errno,
+    reply::{ChunkForm, ReplyStyle},
     request::RequestHead,
     socket::Socket,
     wire::{
-        ALLOCATION_ID, CHUNK_DONE, CHUNK_MAGIC, Cookie, Fields, SIMPLE_REPLY_MAGIC,
+        CHUNK_DONE, CHUNK_MAGIC, Cookie, EXTENDED_CHUNK_MAGIC, Fields, SIMPLE_REPLY_MAGIC,
         allocation_flag, chunk, command, command_flag, transmission_flag,
     },
 };
@@ -60,9 +62,20 @@ pub enum ClientError {
     /// The server does not keep to the protocol.
     #[error("the NBD server sent nonsense: {0}")]
     Nonsense(&'static str),
-    /// A request of more than 4 GiB, which one request cannot say.
+    /// A request of more than 4 GiB, which a request with compact headers cannot say, or a read of
+    /// more than one could ever be.
     #[error("{0} bytes are too many for one NBD request")]
     TooLong(ByteLength),
+}
+
+/// What the client asks for in the handshake.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Headers {
+    /// Structured replies and lengths of 32 bits, which every server has.
+    Compact,
+    /// Lengths of 64 bits; compact headers if the server has none of these.
+    #[default]
+    Extended,
 }
 
 /// A request to hand in. Payloads in either direction are at most 32 MiB.
@@ -141,14 +154,33 @@ pub enum Answer {
 #[derive(Debug)]
 pub struct NbdClient {
     socket: Socket,
-    size: ByteLength,
-    flags: u16,
+    told: Told,
     next: u64,
     /// Requests not sent yet.
     outgoing: Vec<u8>,
     incoming: Incoming,
     in_flight: HashMap<Cookie, Pending>,
     finished: VecDeque<Completion>,
+}
+
+/// What the server said in the handshake.
+#[derive(Debug)]
+struct Told {
+    size: ByteLength,
+    flags: u16,
+    style: ReplyStyle,
+    /// The contexts that were set, with the server's numbers of them.
+    contexts: Vec<(u32, Context)>,
+}
+
+/// What stands before the body of a chunk.
+struct ChunkHead {
+    flags: u16,
+    kind: u16,
+    cookie: Cookie,
+    /// That of the request, where headers are extended.
+    offset: Option<u64>,
+    length: u32,
 }
 
 /// What has come of a request so far.
@@ -162,20 +194,28 @@ struct Pending {
 impl NbdClient {
     /// Connects to an export over a unix socket.
     pub fn connect_unix(path: &Path, export: &str) -> Result<Self, ClientError> {
-        Self::connect(Socket::unix(UnixStream::connect(path)?), export)
+        Self::connect_unix_with(path, export, Headers::default())
+    }
+
+    /// The same, with the headers one wants.
+    pub fn connect_unix_with(
+        path: &Path,
+        export: &str,
+        headers: Headers,
+    ) -> Result<Self, ClientError> {
+        Self::connect(Socket::unix(UnixStream::connect(path)?), export, headers)
     }
 
     /// Connects to an export over TCP.
     pub fn connect_tcp(address: SocketAddr, export: &str) -> Result<Self, ClientError> {
-        Self::connect(Socket::tcp(TcpStream::connect(address)?), export)
+        Self::connect(Socket::tcp(TcpStream::connect(address)?), export, Headers::default())
     }
 
-    fn connect(socket: Socket, export: &str) -> Result<Self, ClientError> {
-        let (size, flags) = handshake::shake(&socket, export)?;
+    fn connect(socket: Socket, export: &str, headers: Headers) -> Result<Self, ClientError> {
+        let told = handshake::shake(&socket, export, headers)?;
         Ok(Self {
             socket,
-            size,
-            flags,
+            told,
             next: 0,
             outgoing: Vec::new(),
             incoming: Incoming::default(),
@@ -186,17 +226,22 @@ impl NbdClient {
 
     /// The size of the export.
     pub fn size(&self) -> ByteLength {
-        self.size
+        self.told.size
+    }
+
+    /// Whether the server has extended headers.
+    pub fn has_extended_headers(&self) -> bool {
+        self.told.style.is_extended()
     }
 
     /// The transmission flags as the server sent them.
     pub fn flags(&self) -> u16 {
-        self.flags
+        self.told.flags
     }
 
     /// Whether the export can only be read.
     pub fn is_read_only(&self) -> bool {
-        self.flags & transmission_flag::READ_ONLY != 0
+        self.told.flags & transmission_flag::READ_ONLY != 0
     }
 
     /// Fills `buffer` from `offset`.
@@ -256,8 +301,8 @@ impl NbdClient {
         while self.in_flight() > 0 {
             self.complete()?;
         }
-        let head = self.head(command::DISCONNECT, 0, ByteOffset::ZERO, ByteLength::ZERO)?;
-        self.outgoing.extend(head.encode());
+        let head = self.head(command::DISCONNECT, 0, ByteOffset::ZERO, ByteLength::ZERO);
+        self.put(&head)?;
         self.send_gathered()
     }
 
@@ -281,7 +326,7 @@ impl NbdClient {
     /// Hands a request in. It is sent with others, at the latest when an answer is waited for.
     pub fn submit(&mut self, request: Request<'_>) -> Result<Ticket, ClientError> {
         let (head, payload, answer) = self.encode(request)?;
-        self.outgoing.extend(head.encode());
+        self.put(&head)?;
         let pending = Pending { offset: head.offset, answer, error: None };
         self.in_flight.insert(head.cookie, pending);
         if payload.len() < SMALL_PAYLOAD {
@@ -309,6 +354,11 @@ impl NbdClient {
         }
     }
 
+    fn put(&mut self, head: &RequestHead) -> Result<(), ClientError> {
+        let too_long = ClientError::TooLong(ByteLength::new(head.length));
+        head.encode(self.told.style, &mut self.outgoing).ok_or(too_long)
+    }
+
     fn encode<'a>(
         &mut self,
         request: Request<'a>,
@@ -316,21 +366,26 @@ impl NbdClient {
         let none: &[u8] = &[];
         Ok(match request {
             Request::Read { offset, length } => {
-                let head = self.head(command::READ, 0, offset, length)?;
-                let data = vec![0; usize::try_from(head.length).expect("32 bits")];
+                let head = self.head(command::READ, 0, offset, length);
+                let short =
+                    u32::try_from(length.get()).map_err(|_| ClientError::TooLong(length))?;
+                let data = vec![0; usize::try_from(short).expect("32 bits")];
                 (head, none, Answer::Data(data))
             }
             Request::Write { offset, data, durability } => {
-                let flags = durability_flag(durability);
-                let head = self.head(command::WRITE, flags, offset, ByteLength::of(data))?;
+                // Spec: in an extended session a write says that it has a payload.
+                let extended = self.told.style.is_extended();
+                let payload = if extended { command_flag::PAYLOAD_LENGTH } else { 0 };
+                let flags = durability_flag(durability) | payload;
+                let head = self.head(command::WRITE, flags, offset, ByteLength::of(data));
                 (head, data, Answer::Done)
             }
             Request::Flush => {
-                let head = self.head(command::FLUSH, 0, ByteOffset::ZERO, ByteLength::ZERO)?;
+                let head = self.head(command::FLUSH, 0, ByteOffset::ZERO, ByteLength::ZERO);
                 (head, none, Answer::Done)
             }
             Request::Trim { offset, length } => {
-                (self.head(command::TRIM, 0, offset, length)?, none, Answer::Done)
+                (self.head(command::TRIM, 0, offset, length), none, Answer::Done)
             }
             Request::WriteZeroes { offset, length, mode, durability } => {
                 let keep = match mode {
@@ -338,10 +393,10 @@ impl NbdClient {
                     ZeroMode::KeepAllocated => command_flag::NO_HOLE,
                 };
                 let flags = durability_flag(durability) | keep;
-                (self.head(command::WRITE_ZEROES, flags, offset, length)?, none, Answer::Done)
+                (self.head(command::WRITE_ZEROES, flags, offset, length), none, Answer::Done)
             }
             Request::BlockStatus { offset, length } => {
-                let head = self.head(command::BLOCK_STATUS, 0, offset, length)?;
+                let head = self.head(command::BLOCK_STATUS, 0, offset, length);
                 (head, none, Answer::Extents(Vec::new()))
             }
         })
@@ -353,11 +408,10 @@ impl NbdClient {
         flags: u16,
         offset: ByteOffset,
         length: ByteLength,
-    ) -> Result<RequestHead, ClientError> {
-        let short = u32::try_from(length.get()).map_err(|_| ClientError::TooLong(length))?;
+    ) -> RequestHead {
         let cookie = Cookie(self.next);
         self.next += 1;
-        Ok(RequestHead { flags, command, cookie, offset: offset.get(), length: short })
+        RequestHead { flags, command, cookie, offset: offset.get(), length: length.get() }
     }
 
     fn send_gathered(&mut self) -> Result<(), ClientError> {
@@ -391,8 +445,10 @@ impl NbdClient {
         self.send_gathered()?;
         let magic = u32::from_be_bytes(self.incoming.array(&self.socket)?);
         match magic {
-            SIMPLE_REPLY_MAGIC => self.receive_simple(),
-            CHUNK_MAGIC => self.receive_chunk(),
+            // Spec: an extended session has replies of its own only.
+            SIMPLE_REPLY_MAGIC if !self.has_extended_headers() => self.receive_simple(),
+            CHUNK_MAGIC if !self.has_extended_headers() => self.receive_chunk(),
+            EXTENDED_CHUNK_MAGIC if self.has_extended_headers() => self.receive_chunk(),
             _ => Err(ClientError::Nonsense("a reply without magic")),
         }
     }
@@ -411,14 +467,11 @@ impl NbdClient {
     }
 
     fn receive_chunk(&mut self) -> Result<(), ClientError> {
-        let head: [u8; 16] = self.incoming.array(&self.socket)?;
-        let mut fields = Fields::of(&head);
-        let parsed = (fields.u16(), fields.u16(), fields.u64(), fields.u32());
-        let (Some(flags), Some(kind), Some(cookie), Some(length)) = parsed else {
-            unreachable!("16 bytes hold all four");
-        };
-        let cookie = Cookie(cookie);
+        let ChunkHead { flags, kind, cookie, offset, length } = self.chunk_head()?;
         let pending = pending(&mut self.in_flight, cookie)?;
+        if offset.is_some_and(|offset| offset != pending.offset) {
+            return Err(ClientError::Nonsense("a reply to a request at another offset"));
+        }
         if kind == chunk::OFFSET_DATA {
             let place = u64::from_be_bytes(self.incoming.array(&self.socket)?);
             let length = length.checked_sub(8).ok_or(ClientError::Nonsense("a short chunk"))?;
@@ -430,12 +483,34 @@ impl NbdClient {
             }
             let mut body = vec![0; usize::try_from(length).expect("32 bits")];
             self.incoming.fill(&self.socket, &mut body)?;
-            pending.note(kind, &body)?;
+            pending.note(kind, &body, &self.told.contexts)?;
         }
         if flags & CHUNK_DONE != 0 {
             self.finish(cookie);
         }
         Ok(())
+    }
+
+    /// What stands before the body of a chunk, after its magic.
+    fn chunk_head(&mut self) -> Result<ChunkHead, ClientError> {
+        let (flags, kind) = (self.u16()?, self.u16()?);
+        let cookie = Cookie(self.u64()?);
+        let (offset, length) = if self.has_extended_headers() {
+            let (offset, length) = (self.u64()?, self.u64()?);
+            let too_large = ClientError::Nonsense("a chunk far too large");
+            (Some(offset), u32::try_from(length).map_err(|_| too_large)?)
+        } else {
+            (None, u32::from_be_bytes(self.incoming.array(&self.socket)?))
+        };
+        Ok(ChunkHead { flags, kind, cookie, offset, length })
+    }
+
+    fn u16(&mut self) -> Result<u16, ClientError> {
+        Ok(u16::from_be_bytes(self.incoming.array(&self.socket)?))
+    }
+
+    fn u64(&mut self) -> Result<u64, ClientError> {
+        Ok(u64::from_be_bytes(self.incoming.array(&self.socket)?))
     }
 
     fn finish(&mut self, cookie: Cookie) {
@@ -467,7 +542,12 @@ impl Pending {
     }
 
     /// Notes a chunk that is not data.
-    fn note(&mut self, kind: u16, body: &[u8]) -> Result<(), ClientError> {
+    fn note(
+        &mut self,
+        kind: u16,
+        body: &[u8],
+        contexts: &[(u32, Context)],
+    ) -> Result<(), ClientError> {
         let short = ClientError::Nonsense("a short chunk");
         let mut fields = Fields::of(body);
         match kind {
@@ -479,7 +559,15 @@ impl Pending {
                 self.part(place, length)?.fill(0);
                 Ok(())
             }
-            chunk::BLOCK_STATUS => self.note_extents(fields),
+            chunk::BLOCK_STATUS | chunk::BLOCK_STATUS_EXTENDED => {
+                let form = match kind {
+                    chunk::BLOCK_STATUS => ChunkForm::Structured,
+                    _ => ChunkForm::Extended,
+                };
+                let context = fields.u32().and_then(|id| contexts.iter().find(|it| it.0 == id));
+                let unasked = ClientError::Nonsense("a context nobody asked for");
+                self.note_extents(context.ok_or(unasked)?.1, form, fields)
+            }
             _ if kind & chunk::ERROR != 0 => {
                 self.error = Some(Errno::from_code(fields.u32().ok_or(short)?));
                 Ok(())
@@ -488,18 +576,37 @@ impl Pending {
         }
     }
 
-    fn note_extents(&mut self, mut fields: Fields<'_>) -> Result<(), ClientError> {
-        let Answer::Extents(extents) = &mut self.answer else {
-            return Err(ClientError::Nonsense("extents nobody asked for"));
-        };
-        if fields.u32() != Some(ALLOCATION_ID) {
-            return Err(ClientError::Nonsense("a context nobody asked for"));
+    fn note_extents(
+        &mut self,
+        context: Context,
+        form: ChunkForm,
+        mut fields: Fields<'_>,
+    ) -> Result<(), ClientError> {
+        if form == ChunkForm::Extended {
+            // Spec: how many there are, or 0; the length of the chunk says it too.
+            fields.u32();
         }
-        while let (Some(length), Some(flags)) = (fields.u32(), fields.u32()) {
-            let length = ByteLength::new(u64::from(length));
-            extents.push(Extent { length, kind: extent_kind(flags) });
+        while let Some((length, flags)) = descriptor(&mut fields, form) {
+            let length = ByteLength::new(length);
+            match (context, &mut self.answer) {
+                (Context::Allocation, Answer::Extents(extents)) => {
+                    extents.push(Extent { length, kind: extent_kind(flags) });
+                }
+                _ => return Err(ClientError::Nonsense("extents nobody asked for")),
+            }
         }
         Ok(())
+    }
+}
+
+/// The length and the flags of the next extent.
+fn descriptor(fields: &mut Fields<'_>, form: ChunkForm) -> Option<(u64, u32)> {
+    match form {
+        ChunkForm::Structured => Some((u64::from(fields.u32()?), fields.u32()?)),
+        ChunkForm::Extended => {
+            let (length, _padding) = (fields.u64()?, fields.u32()?);
+            Some((length, fields.u32()?))
+        }
     }
 }
 

@@ -4,7 +4,7 @@
 //!  serve ── accepts, counts, ends      export_table ── name -> export, admission, fence
 //!    │ a thread per connection             │ an admission: the device and a seat
 //!    └─ negotiation ── options ────────────┘                 (bytes: option, wire)
-//!         └─ session ── requests in, replies out      (in order; bytes: request, inbox, outbox)
+//!         └─ session ── requests in, replies out      (in order; bytes: request, reply, inbox, outbox)
 //!              └─ slow_lane ── flushes, trims, zeroes (one helper thread, made when first needed)
 //! ```
 //!
@@ -40,19 +40,23 @@
 mod arrivals;
 pub mod client;
 mod connection;
+mod context;
 mod counters;
 mod errno;
 mod export_table;
 mod inbox;
 mod large_replies;
+mod line;
 mod negotiation;
 mod option;
 mod outbox;
+mod reply;
 mod request;
 mod serve;
 mod session;
 mod slow_lane;
 mod socket;
+mod status;
 mod wire;
 
 pub use block_device::ExportCounters;

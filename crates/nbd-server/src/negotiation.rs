@@ -17,14 +17,16 @@ use std::{
 use crate::{
     arrivals::Arrival,
     connection::Connection,
+    context::{Context, Contexts},
     export_table::{Admission, ExportTable, Offer, Refusal},
+    line::Line,
     option::{ClientOption, ContextQuery, ExportQuery, OptionFault},
-    request::{Agreement, ReplyStyle},
+    reply::{ChunkForm, ReplyStyle},
+    request::Agreement,
     socket::Socket,
     wire::{
-        ALLOCATION, ALLOCATION_ID, Fields, HELLO_MAGIC, LARGEST_PAYLOAD, Message, OPTION_MAGIC,
-        PREFERRED_BLOCK, SMALLEST_BLOCK, handshake_flag, info, option, option_reply,
-        transmission_flag,
+        Fields, HELLO_MAGIC, LARGEST_PAYLOAD, Message, OPTION_MAGIC, PREFERRED_BLOCK,
+        SMALLEST_BLOCK, handshake_flag, info, option, option_reply, transmission_flag,
     },
 };
 
@@ -59,14 +61,8 @@ pub(crate) fn negotiate(
     socket.set_send_timeout(Some(time))?;
     let line = Line { socket, deadline: Instant::now() + time };
     let zeroes = greet(&line)?;
-    let mut handshake = Handshake {
-        line,
-        exports,
-        arrival,
-        zeroes,
-        style: ReplyStyle::Simple,
-        allocation_of: None,
-    };
+    let mut handshake =
+        Handshake { line, exports, arrival, zeroes, style: ReplyStyle::Simple, set: None };
     for _ in 0..MOST_OPTIONS {
         if let Some(connection) = handshake.next_option()? {
             return Ok(connection);
@@ -100,8 +96,8 @@ struct Handshake<'a> {
     arrival: &'a Arrival,
     zeroes: Zeroes,
     style: ReplyStyle,
-    /// The export `base:allocation` was set for. Spec: it counts for that export only.
-    allocation_of: Option<Vec<u8>>,
+    /// The export that contexts were set for, and which. Spec: they count for that export only.
+    set: Option<(Vec<u8>, Contexts)>,
 }
 
 impl Handshake<'_> {
@@ -163,8 +159,9 @@ impl Handshake<'_> {
             }
             ClientOption::List => self.list(code)?,
             ClientOption::Info(query) => self.info(code, &query)?,
-            ClientOption::StructuredReply => {
-                self.style = ReplyStyle::Structured;
+            ClientOption::StructuredReply => self.structured_reply(code)?,
+            ClientOption::ExtendedHeaders => {
+                self.style = ReplyStyle::Chunks(ChunkForm::Extended);
                 self.acknowledge(code)?;
             }
             ClientOption::ListContexts(query) => self.list_contexts(code, &query)?,
@@ -173,11 +170,26 @@ impl Handshake<'_> {
         Ok(None)
     }
 
+    fn structured_reply(&mut self, code: u32) -> Result<(), HandshakeEnd> {
+        // Spec: extended headers take precedence, and there is no way back.
+        if self.style.is_extended() {
+            let (kind, text) = (option_reply::EXTENDED_HEADERS_REQUIRED, "headers are extended");
+            return self.error(code, kind, text);
+        }
+        self.style = ReplyStyle::Chunks(ChunkForm::Structured);
+        self.acknowledge(code)
+    }
+
     /// The old way in, which has no way to say no but to hang up.
     fn export_name(&self, name: &[u8]) -> Result<Connection, HandshakeEnd> {
+        // Spec: a client that has extended headers must not use it.
+        if self.style.is_extended() {
+            return Err(HandshakeEnd::Nonsense("EXPORT_NAME after EXTENDED_HEADERS"));
+        }
         let admission = self.admit(name).map_err(|_| HandshakeEnd::Refused)?;
         let offer = Offer::of(&*admission.device);
-        let mut answer = Message::default().u64(offer.size.get()).u16(transmission_flags(offer));
+        let mut answer =
+            Message::default().u64(offer.size.get()).u16(self.transmission_flags(offer, name));
         if self.zeroes == Zeroes::Sent {
             answer = answer.bytes(&[0; 124]);
         }
@@ -220,7 +232,7 @@ impl Handshake<'_> {
             size: offer.size,
             read_only: offer.read_only,
             style: self.style,
-            allocation: self.allocation_of.as_deref() == Some(name),
+            contexts: self.contexts_of(name),
         };
         self.line.socket.set_receive_timeout(None)?;
         Ok(Connection::new(admission, Arc::clone(self.line.socket), agreed))
@@ -235,7 +247,7 @@ impl Handshake<'_> {
         let export = Message::default()
             .u16(info::EXPORT)
             .u64(offer.size.get())
-            .u16(transmission_flags(offer))
+            .u16(self.transmission_flags(offer, query.export))
             .into_bytes();
         // Told whether asked or not: we enforce it, so a client had better know.
         let blocks = Message::default()
@@ -276,16 +288,17 @@ impl Handshake<'_> {
             return self.tell_refusal(code, refusal);
         }
         // Spec: no query, or the bare namespace, asks for all of it.
-        let asked = query.queries.iter().any(|query| *query == ALLOCATION || *query == b"base:");
-        if query.queries.is_empty() || asked {
-            self.tell_allocation(code, 0)?;
-        }
+        let wanted = |context: &Context| {
+            query.queries.is_empty() || query.queries.iter().any(|it| context.is_listed_by(it))
+        };
+        let wanted = Context::ALL.into_iter().filter(wanted);
+        wanted.into_iter().try_for_each(|context| self.tell_context(code, 0, context))?;
         self.acknowledge(code)
     }
 
     fn set_contexts(&mut self, code: u32, query: &ContextQuery<'_>) -> Result<(), HandshakeEnd> {
         // Spec: what was set before is forgotten, whatever comes of this.
-        self.allocation_of = None;
+        self.set = None;
         if self.style == ReplyStyle::Simple {
             let text = "contexts need structured replies";
             return self.error(code, option_reply::INVALID, text);
@@ -293,16 +306,46 @@ impl Handshake<'_> {
         if let Err(refusal) = self.exports.find(query.export) {
             return self.tell_refusal(code, refusal);
         }
-        if query.queries.contains(&ALLOCATION) {
-            self.allocation_of = Some(query.export.to_vec());
-            self.tell_allocation(code, ALLOCATION_ID)?;
+        let mut contexts = Contexts::default();
+        for context in Context::ALL {
+            if query.queries.contains(&context.name()) {
+                contexts.add(context);
+                self.tell_context(code, context.id(), context)?;
+            }
         }
+        self.set = Some((query.export.to_vec(), contexts));
         self.acknowledge(code)
     }
 
-    fn tell_allocation(&self, code: u32, id: u32) -> Result<(), HandshakeEnd> {
-        let context = Message::default().u32(id).bytes(ALLOCATION);
-        self.reply(code, option_reply::META_CONTEXT, &context.into_bytes())
+    fn tell_context(&self, code: u32, id: u32, context: Context) -> Result<(), HandshakeEnd> {
+        let told = Message::default().u32(id).bytes(context.name());
+        self.reply(code, option_reply::META_CONTEXT, &told.into_bytes())
+    }
+
+    /// The contexts that were set for an export.
+    fn contexts_of(&self, name: &[u8]) -> Contexts {
+        let set = self.set.as_ref().filter(|(export, _)| export == name);
+        set.map_or_else(Contexts::default, |(_, contexts)| *contexts)
+    }
+
+    /// What this client may ask of the export. Multi-conn holds: a flush of the device covers what
+    /// was answered on any connection.
+    fn transmission_flags(&self, offer: Offer, name: &[u8]) -> u16 {
+        use transmission_flag::{
+            BLOCK_STATUS_PAYLOAD, CAN_MULTI_CONN, HAS_FLAGS, READ_ONLY, SEND_DF, SEND_FLUSH,
+            SEND_FUA, SEND_TRIM, SEND_WRITE_ZEROES,
+        };
+        let mut flags = HAS_FLAGS | SEND_FLUSH | SEND_FUA | CAN_MULTI_CONN;
+        flags |= if offer.read_only { READ_ONLY } else { SEND_TRIM | SEND_WRITE_ZEROES };
+        // Spec: only where replies come in chunks.
+        if self.style != ReplyStyle::Simple {
+            flags |= SEND_DF;
+        }
+        // Spec: only where headers are extended and contexts were set.
+        if self.style.is_extended() && !self.contexts_of(name).is_empty() {
+            flags |= BLOCK_STATUS_PAYLOAD;
+        }
+        flags
     }
 
     fn acknowledge(&self, code: u32) -> Result<(), HandshakeEnd> {
@@ -315,68 +358,5 @@ impl Handshake<'_> {
 
     fn reply(&self, code: u32, kind: u32, data: &[u8]) -> Result<(), HandshakeEnd> {
         self.line.send(Message::default().option_reply(code, kind, data))
-    }
-}
-
-/// What a client may ask of this export. Multi-conn holds: a flush of the device covers what was
-/// answered on any connection.
-fn transmission_flags(offer: Offer) -> u16 {
-    use transmission_flag::{
-        CAN_MULTI_CONN, HAS_FLAGS, READ_ONLY, SEND_DF, SEND_FLUSH, SEND_FUA, SEND_TRIM,
-        SEND_WRITE_ZEROES,
-    };
-    let always = HAS_FLAGS | SEND_FLUSH | SEND_FUA | SEND_DF | CAN_MULTI_CONN;
-    if offer.read_only { always | READ_ONLY } else { always | SEND_TRIM | SEND_WRITE_ZEROES }
-}
-
-/// The socket until the deadline.
-struct Line<'a> {
-    socket: &'a Arc<Socket>,
-    deadline: Instant,
-}
-
-impl Line<'_> {
-    fn send(&self, message: Message) -> Result<(), HandshakeEnd> {
-        Ok(self.socket.send_all(&message.into_bytes())?)
-    }
-
-    fn receive<const N: usize>(&self) -> Result<[u8; N], HandshakeEnd> {
-        let mut bytes = [0; N];
-        self.fill(&mut bytes)?;
-        Ok(bytes)
-    }
-
-    /// So many bytes, of which the caller has made sure that they are few.
-    fn receive_data(&self, length: u32) -> Result<Vec<u8>, HandshakeEnd> {
-        debug_assert!(length <= LARGEST_OPTION);
-        let mut data = vec![0; usize::try_from(length).expect("at most 64 KiB")];
-        self.fill(&mut data)?;
-        Ok(data)
-    }
-
-    fn drop_data(&self, length: u32) -> Result<(), HandshakeEnd> {
-        let mut left = usize::try_from(length).expect("at most 1 MiB");
-        let mut scratch = [0; 4096];
-        while left > 0 {
-            let part = left.min(scratch.len());
-            self.fill(&mut scratch[..part])?;
-            left -= part;
-        }
-        Ok(())
-    }
-
-    fn fill(&self, mut buffer: &mut [u8]) -> Result<(), HandshakeEnd> {
-        while !buffer.is_empty() {
-            let left = self.deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return Err(HandshakeEnd::Nonsense("too slow"));
-            }
-            self.socket.set_receive_timeout(Some(left))?;
-            match self.socket.receive(buffer)? {
-                0 => return Err(HandshakeEnd::Aborted),
-                received => buffer = &mut buffer[received..],
-            }
-        }
-        Ok(())
     }
 }

@@ -15,6 +15,7 @@ pub(crate) enum ClientOption<'a> {
     Info(ExportQuery<'a>),
     Go(ExportQuery<'a>),
     StructuredReply,
+    ExtendedHeaders,
     ListContexts(ContextQuery<'a>),
     SetContexts(ContextQuery<'a>),
 }
@@ -55,6 +56,7 @@ impl<'a> ClientOption<'a> {
             option::INFO => ExportQuery::parse(data).map(Self::Info),
             option::GO => ExportQuery::parse(data).map(Self::Go),
             option::STRUCTURED_REPLY => without_data(data, Self::StructuredReply),
+            option::EXTENDED_HEADERS => without_data(data, Self::ExtendedHeaders),
             option::LIST_META_CONTEXT => ContextQuery::parse(data).map(Self::ListContexts),
             option::SET_META_CONTEXT => ContextQuery::parse(data).map(Self::SetContexts),
             _ => Err(OptionFault::Unsupported),

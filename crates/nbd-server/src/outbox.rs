@@ -5,14 +5,10 @@
 
 use std::{io, sync::Arc};
 
-use crate::{
-    connection::Connection,
-    inbox::PIECE,
-    wire::{CHUNK_LENGTH, CHUNK_OFFSET_LENGTH},
-};
+use crate::{connection::Connection, inbox::PIECE, reply::LONGEST_DATA_HEAD};
 
 /// A piece of data and what goes before it.
-const CAPACITY: usize = PIECE + CHUNK_LENGTH + CHUNK_OFFSET_LENGTH;
+const CAPACITY: usize = PIECE + LONGEST_DATA_HEAD;
 
 /// Gathered replies leave at this size even while more requests wait: the client can begin to
 /// work on them, on another processor, while the next are made.

@@ -19,9 +19,7 @@
 
 use std::{io, sync::Arc};
 
-use block_device::{
-    ByteLength, ByteOffset, ByteRange, DeviceError, Durability, Extent, ExtentKind,
-};
+use block_device::{ByteOffset, ByteRange, DeviceError, Durability};
 
 use crate::{
     connection::Connection,
@@ -29,21 +27,11 @@ use crate::{
     inbox::{Amount, Inbox, PIECE},
     large_replies::LargeReply,
     outbox::Outbox,
-    request::{Command, Pieces, ReplyStyle, RequestHead, SlowCommand, StatusAnswer},
+    reply::Asked,
+    request::{Command, Pieces, RequestHead, SlowCommand, StatusQuery},
     slow_lane::{Job, SlowLane},
-    wire::{
-        ALLOCATION_ID, CHUNK_DONE, CHUNK_LENGTH, CHUNK_OFFSET_LENGTH, Cookie, LARGEST_PAYLOAD,
-        REQUEST_LENGTH, SIMPLE_REPLY_LENGTH, allocation_flag, chunk, chunk_head, command,
-        length_u32, simple_reply,
-    },
+    status,
 };
-
-/// The largest payload that is read and dropped to stay in step with a client that overlooked the
-/// limit it was told. Who claims more is not believed, and the connection ends.
-const LARGEST_DROPPED: u32 = 2 * LARGEST_PAYLOAD;
-
-/// The most extents of one block status: 32 KiB of reply. Clients ask on from where it ends.
-const MOST_EXTENTS: usize = 4096;
 
 /// Serves a connection to its end.
 pub(crate) fn serve(connection: Connection) {
@@ -103,10 +91,12 @@ impl Session {
     }
 
     fn next_request(&mut self) -> Result<RequestHead, End> {
-        self.await_bytes(REQUEST_LENGTH, Amount::Everything)?;
-        let bytes = self.inbox.held().first_chunk().expect("awaited");
-        let head = RequestHead::parse(bytes).ok_or(End::Nonsense("a request without magic"))?;
-        self.inbox.consume(REQUEST_LENGTH);
+        let style = self.connection.agreed.style;
+        let length = RequestHead::length_in(style);
+        self.await_bytes(length, Amount::Everything)?;
+        let parsed = RequestHead::parse(style, &self.inbox.held()[..length]);
+        let head = parsed.ok_or(End::Nonsense("a request without magic"))?;
+        self.inbox.consume(length);
         Ok(head)
     }
 
@@ -139,24 +129,25 @@ impl Session {
     }
 
     fn serve(&mut self, head: &RequestHead) -> Result<(), End> {
-        let cookie = head.cookie;
+        let asked = head.asked();
         match head.understand(&self.connection.agreed) {
-            Ok(Command::Read { range, pieces }) => self.read(cookie, range, pieces),
-            Ok(Command::Write { range, durable }) => self.write(cookie, range, durable),
-            Ok(Command::Slow(command)) => self.hand_over(cookie, command),
-            Ok(Command::BlockStatus { range, answer }) => self.block_status(cookie, range, answer),
+            Ok(Command::Read { range, pieces }) => self.read(asked, range, pieces),
+            Ok(Command::Write { range, durable }) => self.write(asked, range, durable),
+            Ok(Command::Slow(command)) => self.hand_over(asked, command),
+            Ok(Command::BlockStatus(query)) => self.block_status(asked, query),
+            Ok(Command::ChosenStatus) => self.chosen_status(head),
             Ok(Command::Disconnect) => Err(End::Disconnected),
             Err(errno) => self.refuse(head, errno),
         }
     }
 
-    fn read(&mut self, cookie: Cookie, range: ByteRange, pieces: Pieces) -> Result<(), End> {
+    fn read(&mut self, asked: Asked, range: ByteRange, pieces: Pieces) -> Result<(), End> {
         self.connection.counters().read(range.length());
         self.await_turn(range.length())?;
         let whole = usize_of(range.length());
-        let head = data_head_length(self.connection.agreed.style);
+        let head = self.connection.agreed.style.data_head_length();
         if pieces == Pieces::One && !Outbox::fits(head + whole) {
-            return self.read_large(cookie, range);
+            return self.read_large(asked, range);
         }
         let mut start = range.start();
         while start < range.end() {
@@ -174,10 +165,10 @@ impl Session {
                 .and_then(|device| device.read_at(data, ByteOffset::new(start)));
             if let Err(error) = outcome {
                 let errno = self.connection.failed(&error, Access::Look);
-                return self.tell_failed(cookie, errno);
+                return self.fail(asked, errno);
             }
             let last = end == range.end();
-            write_data_head(room, self.connection.agreed.style, cookie, start, last);
+            self.connection.agreed.style.put_data_head(room, asked, start, last);
             self.outbox.commit(head + length)?;
             start = end;
         }
@@ -185,26 +176,26 @@ impl Session {
     }
 
     /// A read whose reply must be whole and is larger than the outbox.
-    fn read_large(&mut self, cookie: Cookie, range: ByteRange) -> Result<(), End> {
-        let head = data_head_length(self.connection.agreed.style);
+    fn read_large(&mut self, asked: Asked, range: ByteRange) -> Result<(), End> {
+        let head = self.connection.agreed.style.data_head_length();
         let Some(mut reply) = LargeReply::take(head + usize_of(range.length())) else {
             self.connection.counters().error();
-            return self.tell_failed(cookie, Errno::OutOfMemory);
+            return self.fail(asked, Errno::OutOfMemory);
         };
         let data = &mut reply.bytes[head..];
         let offset = ByteOffset::new(range.start());
         if let Err(error) = self.connection.device().and_then(|device| device.read_at(data, offset))
         {
             let errno = self.connection.failed(&error, Access::Look);
-            return self.tell_failed(cookie, errno);
+            return self.fail(asked, errno);
         }
         let style = self.connection.agreed.style;
-        write_data_head(&mut reply.bytes, style, cookie, range.start(), true);
+        style.put_data_head(&mut reply.bytes, asked, range.start(), true);
         self.outbox.flush()?;
         Ok(self.connection.send(&reply.bytes)?)
     }
 
-    fn write(&mut self, cookie: Cookie, range: ByteRange, durable: bool) -> Result<(), End> {
+    fn write(&mut self, asked: Asked, range: ByteRange, durable: bool) -> Result<(), End> {
         self.connection.counters().write(range.length());
         self.await_turn(range.length())?;
         let mut outcome = Ok(());
@@ -223,11 +214,11 @@ impl Session {
             start = end;
         }
         match outcome {
-            Ok(()) if durable => self.submit(cookie, SlowCommand::Flush),
-            Ok(()) => self.answer(cookie, Ok(())),
+            Ok(()) if durable => self.submit(asked, SlowCommand::Flush),
+            Ok(()) => self.done(asked),
             Err(error) => {
                 let errno = self.connection.failed(&error, Access::Store);
-                self.answer(cookie, Err(errno))
+                self.fail(asked, errno)
             }
         }
     }
@@ -237,42 +228,45 @@ impl Session {
         device.write_at(&self.inbox.held()[..length], offset, Durability::Cached)
     }
 
-    fn block_status(
-        &mut self,
-        cookie: Cookie,
-        range: ByteRange,
-        answer: StatusAnswer,
-    ) -> Result<(), End> {
-        let most = match answer {
-            StatusAnswer::OneExtent => 1,
-            StatusAnswer::AllExtents => MOST_EXTENTS,
-        };
-        let offset = ByteOffset::new(range.start());
-        let length = ByteLength::new(range.length());
-        let device = self.connection.device();
-        match device.and_then(|device| device.extents(offset, length, most)) {
-            Ok(extents) => self.tell_extents(cookie, &extents[..extents.len().min(most)]),
-            Err(error) => {
-                let errno = self.connection.failed(&error, Access::Look);
-                self.tell_error_chunk(cookie, errno)
+    /// A block status whose payload says of what. It is short, so it is taken whole.
+    fn chosen_status(&mut self, head: &RequestHead) -> Result<(), End> {
+        let agreed = self.connection.agreed;
+        let length = usize_of(head.payload(agreed.style));
+        self.await_bytes(length, Amount::Everything)?;
+        let understood = head.choose(&self.inbox.held()[..length], &agreed);
+        self.inbox.consume(length);
+        match understood {
+            Ok(Command::BlockStatus(query)) => self.block_status(head.asked(), query),
+            Ok(_) => unreachable!("what is chosen is a block status"),
+            Err(errno) => {
+                self.connection.counters().error();
+                self.fail(head.asked(), errno)
             }
         }
     }
 
-    fn tell_extents(&mut self, cookie: Cookie, extents: &[Extent]) -> Result<(), End> {
-        let body = length_u32(4 + 8 * extents.len());
-        let mut reply = chunk_head(CHUNK_DONE, chunk::BLOCK_STATUS, cookie, body).to_vec();
-        reply.extend(ALLOCATION_ID.to_be_bytes());
-        for extent in extents {
-            // No extent is longer than the request, whose length had 32 bits.
-            let length = u32::try_from(extent.length.get()).unwrap_or(u32::MAX);
-            reply.extend(length.to_be_bytes());
-            reply.extend(allocation_flags(extent.kind).to_be_bytes());
+    fn block_status(&mut self, asked: Asked, query: StatusQuery) -> Result<(), End> {
+        // All is looked at before anything is told: a failure is the whole answer.
+        let mut chunks = Vec::new();
+        for context in query.contexts.iter() {
+            let device = self.connection.device();
+            match device.and_then(|it| status::look(it, context, query.range, query.answer)) {
+                Ok(told) => chunks.push((context, told)),
+                Err(error) => {
+                    let errno = self.connection.failed(&error, Access::Look);
+                    return self.fail(asked, errno);
+                }
+            }
         }
-        Ok(self.outbox.push(&reply)?)
+        let last = chunks.len();
+        for (number, (context, told)) in (1..).zip(&chunks) {
+            let chunk = status::chunk_of(query.form, asked, *context, told, number == last);
+            self.outbox.push(&chunk)?;
+        }
+        Ok(())
     }
 
-    fn hand_over(&mut self, cookie: Cookie, command: SlowCommand) -> Result<(), End> {
+    fn hand_over(&mut self, asked: Asked, command: SlowCommand) -> Result<(), End> {
         let counters = self.connection.counters();
         match command {
             SlowCommand::Flush => counters.flush(),
@@ -281,31 +275,30 @@ impl Session {
                 self.await_turn(0)?;
             }
         }
-        self.submit(cookie, command)
+        self.submit(asked, command)
     }
 
-    fn submit(&mut self, cookie: Cookie, command: SlowCommand) -> Result<(), End> {
+    fn submit(&mut self, asked: Asked, command: SlowCommand) -> Result<(), End> {
         // The lane may make this thread wait, and what is answered must not wait with it.
         self.outbox.flush()?;
-        match self.slow_lane.submit(Job { cookie, command }) {
+        match self.slow_lane.submit(Job { asked, command }) {
             Ok(()) => Ok(()),
             Err(errno) => {
                 self.connection.counters().error();
-                self.answer(cookie, Err(errno))
+                self.fail(asked, errno)
             }
         }
     }
 
     fn refuse(&mut self, head: &RequestHead, errno: Errno) -> Result<(), End> {
         self.connection.counters().error();
-        if head.payload() > LARGEST_DROPPED {
+        let style = self.connection.agreed.style;
+        let payload = head.payload(style);
+        if payload > RequestHead::largest_dropped(style) {
             return Err(End::Nonsense("a payload far larger than the limit"));
         }
-        self.drop_payload(usize_of(u64::from(head.payload())))?;
-        match head.command {
-            command::READ | command::BLOCK_STATUS => self.tell_failed(head.cookie, errno),
-            _ => self.answer(head.cookie, Err(errno)),
-        }
+        self.drop_payload(usize_of(payload))?;
+        self.fail(head.asked(), errno)
     }
 
     fn drop_payload(&mut self, mut length: usize) -> Result<(), End> {
@@ -321,28 +314,12 @@ impl Session {
         Ok(())
     }
 
-    /// Fails a read or a block status. Spec: once structured replies are agreed, these are never
-    /// answered by simple ones.
-    fn tell_failed(&mut self, cookie: Cookie, errno: Errno) -> Result<(), End> {
-        match self.connection.agreed.style {
-            ReplyStyle::Simple => self.answer(cookie, Err(errno)),
-            ReplyStyle::Structured => self.tell_error_chunk(cookie, errno),
-        }
+    fn done(&mut self, asked: Asked) -> Result<(), End> {
+        Ok(self.outbox.push(self.connection.agreed.style.done(asked).as_ref())?)
     }
 
-    fn tell_error_chunk(&mut self, cookie: Cookie, errno: Errno) -> Result<(), End> {
-        let text = errno.to_string();
-        let body = length_u32(4 + 2 + text.len());
-        let mut reply = chunk_head(CHUNK_DONE, chunk::ERROR_KIND, cookie, body).to_vec();
-        reply.extend(errno.code().to_be_bytes());
-        reply.extend(u16::try_from(text.len()).expect("our texts are short").to_be_bytes());
-        reply.extend(text.as_bytes());
-        Ok(self.outbox.push(&reply)?)
-    }
-
-    fn answer(&mut self, cookie: Cookie, outcome: Result<(), Errno>) -> Result<(), End> {
-        let error = outcome.map_or_else(Errno::code, |()| 0);
-        Ok(self.outbox.push(&simple_reply(cookie, error))?)
+    fn fail(&mut self, asked: Asked, errno: Errno) -> Result<(), End> {
+        Ok(self.outbox.push(&self.connection.agreed.style.failed(asked, errno))?)
     }
 }
 
@@ -351,37 +328,6 @@ impl Session {
 fn piece_length(start: u64, end: u64) -> usize {
     let piece = u64_of(PIECE);
     usize_of((piece - start % piece).min(end - start))
-}
-
-fn data_head_length(style: ReplyStyle) -> usize {
-    match style {
-        ReplyStyle::Simple => SIMPLE_REPLY_LENGTH,
-        ReplyStyle::Structured => CHUNK_LENGTH + CHUNK_OFFSET_LENGTH,
-    }
-}
-
-/// Puts before the data in `reply` what says whose it is.
-fn write_data_head(reply: &mut [u8], style: ReplyStyle, cookie: Cookie, start: u64, last: bool) {
-    match style {
-        ReplyStyle::Simple => {
-            reply[..SIMPLE_REPLY_LENGTH].copy_from_slice(&simple_reply(cookie, 0));
-        }
-        ReplyStyle::Structured => {
-            let flags = if last { CHUNK_DONE } else { 0 };
-            let length = length_u32(reply.len() - CHUNK_LENGTH);
-            let head = chunk_head(flags, chunk::OFFSET_DATA, cookie, length);
-            reply[..CHUNK_LENGTH].copy_from_slice(&head);
-            reply[CHUNK_LENGTH..][..CHUNK_OFFSET_LENGTH].copy_from_slice(&start.to_be_bytes());
-        }
-    }
-}
-
-fn allocation_flags(kind: ExtentKind) -> u32 {
-    match kind {
-        ExtentKind::Data => 0,
-        ExtentKind::Zero => allocation_flag::ZERO,
-        ExtentKind::Hole => allocation_flag::ZERO | allocation_flag::HOLE,
-    }
 }
 
 fn usize_of(length: u64) -> usize {

@@ -17,18 +17,21 @@ use parking_lot::{Condvar, Mutex};
 use crate::{
     connection::Connection,
     errno::{Access, Errno},
+    reply::Asked,
     request::SlowCommand,
-    wire::{Cookie, simple_reply},
 };
 
 /// How many requests may wait. More than any client keeps in flight; behind it the connection's
 /// thread waits, and so the client.
 const MOST_WAITING: usize = 256;
 
+/// How much the device is given to zero or to discard at once: what takes it milliseconds.
+const STRETCH: u64 = 1 << 30;
+
 /// A request for the helper thread.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Job {
-    pub(crate) cookie: Cookie,
+    pub(crate) asked: Asked,
     pub(crate) command: SlowCommand,
 }
 
@@ -128,9 +131,9 @@ impl Worker {
         while self.queue.clone().take(&mut jobs) {
             for job in jobs.drain(..) {
                 match self.begin(job.command) {
-                    Ok(Rest::Flush) => unflushed.push(job.cookie),
-                    Ok(Rest::Nothing) => self.answer(job.cookie, None),
-                    Err((error, access)) => self.answer(job.cookie, Some((&error, access))),
+                    Ok(Rest::Flush) => unflushed.push(job.asked),
+                    Ok(Rest::Nothing) => self.answer(job.asked, None),
+                    Err((error, access)) => self.answer(job.asked, Some((&error, access))),
                 }
             }
             self.send();
@@ -143,15 +146,14 @@ impl Worker {
         match command {
             SlowCommand::Flush => Ok(Rest::Flush),
             SlowCommand::Trim { range, durable } => {
-                let (offset, length) = split(range);
-                let device = self.connection.device();
-                let done = device.and_then(|device| device.discard(offset, length));
+                let done = stretches(range).try_for_each(|(offset, length)| {
+                    self.connection.device()?.discard(offset, length)
+                });
                 done.map(|()| Rest::of(durable)).map_err(|error| (error, Access::Look))
             }
             SlowCommand::WriteZeroes { range, mode, durable } => {
-                let (offset, length) = split(range);
-                let device = self.connection.device();
-                let done = device.and_then(|device| {
+                let done = stretches(range).try_for_each(|(offset, length)| {
+                    let device = self.connection.device()?;
                     device.write_zeroes(offset, length, mode, Durability::Cached)
                 });
                 done.map(|()| Rest::of(durable)).map_err(|error| (error, Access::Store))
@@ -159,21 +161,26 @@ impl Worker {
         }
     }
 
-    fn flush(&mut self, unflushed: &mut Vec<Cookie>) {
+    fn flush(&mut self, unflushed: &mut Vec<Asked>) {
         if unflushed.is_empty() {
             return;
         }
         let outcome = self.connection.device().and_then(|device| device.flush());
-        for cookie in unflushed.drain(..) {
-            self.answer(cookie, outcome.as_ref().err().map(|error| (error, Access::Look)));
+        for asked in unflushed.drain(..) {
+            self.answer(asked, outcome.as_ref().err().map(|error| (error, Access::Look)));
         }
         self.send();
     }
 
-    fn answer(&mut self, cookie: Cookie, failure: Option<(&DeviceError, Access)>) {
-        let error =
-            failure.map_or(0, |(error, access)| self.connection.failed(error, access).code());
-        self.replies.extend(simple_reply(cookie, error));
+    fn answer(&mut self, asked: Asked, failure: Option<(&DeviceError, Access)>) {
+        let style = self.connection.agreed.style;
+        match failure {
+            None => self.replies.extend(style.done(asked).as_ref()),
+            Some((error, access)) => {
+                let errno = self.connection.failed(error, access);
+                self.replies.extend(style.failed(asked, errno));
+            }
+        }
         self.connection.counters().ended();
     }
 
@@ -213,6 +220,35 @@ impl Rest {
     }
 }
 
-fn split(range: ByteRange) -> (ByteOffset, ByteLength) {
-    (ByteOffset::new(range.start()), ByteLength::new(range.length()))
+/// The parts of a range that are given to the device one by one, so that a fence does not wait for
+/// all of an extended request. They meet at multiples of a stretch, where no block is cut.
+fn stretches(range: ByteRange) -> impl Iterator<Item = (ByteOffset, ByteLength)> {
+    let (start, end) = (range.start(), range.end());
+    (start / STRETCH..end.div_ceil(STRETCH)).map(move |number| {
+        let first = start.max(number * STRETCH);
+        // The last multiple may lie past what 64 bits hold.
+        let last = end.min((number + 1).saturating_mul(STRETCH));
+        (ByteOffset::new(first), ByteLength::new(last - first))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stretches_cover_a_range_and_meet_at_multiples() {
+        let size = ByteLength::new(u64::MAX);
+        for (start, length) in [(512, 512), (512, STRETCH), (0, 3 * STRETCH), (STRETCH, 512)] {
+            let range = ByteRange::checked(ByteOffset::new(start), ByteLength::new(length), size);
+            let mut place = start;
+            for (offset, length) in stretches(range.expect("aligned")) {
+                assert_eq!(offset.get(), place);
+                assert!(place == start || place.is_multiple_of(STRETCH));
+                assert!((512..=STRETCH).contains(&length.get()));
+                place += length.get();
+            }
+            assert_eq!(place, start + length);
+        }
+    }
 }

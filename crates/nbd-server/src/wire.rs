@@ -1,7 +1,7 @@
 //! The numbers of the protocol, and bytes in and out of its fields (all big-endian).
 //!
 //! What must always hold: reading past the end of what was received gives `None`, never a panic.
-//! Left to others: what the fields mean together (`option`, `request`).
+//! Left to others: what the fields mean together (`option`, `request`, `reply`).
 
 /// First word of the server: "NBDMAGIC".
 pub(crate) const HELLO_MAGIC: u64 = 0x4e42_444d_4147_4943;
@@ -9,19 +9,27 @@ pub(crate) const HELLO_MAGIC: u64 = 0x4e42_444d_4147_4943;
 pub(crate) const OPTION_MAGIC: u64 = 0x4948_4156_454f_5054;
 /// First word of every reply to an option.
 pub(crate) const OPTION_REPLY_MAGIC: u64 = 0x0003_e889_0455_65a9;
-/// First word of every request.
+/// First word of every compact request.
 pub(crate) const REQUEST_MAGIC: u32 = 0x2560_9513;
+/// First word of every extended request.
+pub(crate) const EXTENDED_REQUEST_MAGIC: u32 = 0x21e4_1c71;
 /// First word of a simple reply.
 pub(crate) const SIMPLE_REPLY_MAGIC: u32 = 0x6744_6698;
 /// First word of a chunk of a structured reply.
 pub(crate) const CHUNK_MAGIC: u32 = 0x668e_33ef;
+/// First word of a chunk of an extended reply.
+pub(crate) const EXTENDED_CHUNK_MAGIC: u32 = 0x6e8a_278c;
 
-/// Bytes of a request without its payload.
+/// Bytes of a compact request without its payload.
 pub(crate) const REQUEST_LENGTH: usize = 28;
+/// Bytes of an extended request without its payload.
+pub(crate) const EXTENDED_REQUEST_LENGTH: usize = 32;
 /// Bytes of a simple reply without its payload.
 pub(crate) const SIMPLE_REPLY_LENGTH: usize = 16;
-/// Bytes of a chunk without its payload.
+/// Bytes of a structured chunk without its payload.
 pub(crate) const CHUNK_LENGTH: usize = 20;
+/// Bytes of an extended chunk without its payload.
+pub(crate) const EXTENDED_CHUNK_LENGTH: usize = 32;
 /// Bytes that say where the data of a chunk belongs.
 pub(crate) const CHUNK_OFFSET_LENGTH: usize = 8;
 
@@ -33,10 +41,6 @@ pub(crate) const SMALLEST_BLOCK: u32 = 512;
 pub(crate) const PREFERRED_BLOCK: u32 = 4096;
 /// The largest payload in either direction (spec: the limit of the portable protocol).
 pub(crate) const LARGEST_PAYLOAD: u32 = 32 << 20;
-/// The number `base:allocation` has in a session.
-pub(crate) const ALLOCATION_ID: u32 = 1;
-/// The name of the one context there is.
-pub(crate) const ALLOCATION: &[u8] = b"base:allocation";
 
 /// Flags of the handshake; the client's have the same places.
 pub(crate) mod handshake_flag {
@@ -54,6 +58,7 @@ pub(crate) mod option {
     pub(crate) const STRUCTURED_REPLY: u32 = 8;
     pub(crate) const LIST_META_CONTEXT: u32 = 9;
     pub(crate) const SET_META_CONTEXT: u32 = 10;
+    pub(crate) const EXTENDED_HEADERS: u32 = 11;
 }
 
 /// Kinds of replies to options.
@@ -69,6 +74,7 @@ pub(crate) mod option_reply {
     pub(crate) const UNKNOWN: u32 = ERROR | 6;
     pub(crate) const SHUTDOWN: u32 = ERROR | 7;
     pub(crate) const TOO_BIG: u32 = ERROR | 9;
+    pub(crate) const EXTENDED_HEADERS_REQUIRED: u32 = ERROR | 10;
 }
 
 /// What an INFO reply tells.
@@ -88,6 +94,7 @@ pub(crate) mod transmission_flag {
     pub(crate) const SEND_WRITE_ZEROES: u16 = 1 << 6;
     pub(crate) const SEND_DF: u16 = 1 << 7;
     pub(crate) const CAN_MULTI_CONN: u16 = 1 << 8;
+    pub(crate) const BLOCK_STATUS_PAYLOAD: u16 = 1 << 12;
 }
 
 /// What a request asks.
@@ -107,6 +114,7 @@ pub(crate) mod command_flag {
     pub(crate) const NO_HOLE: u16 = 1 << 1;
     pub(crate) const DF: u16 = 1 << 2;
     pub(crate) const REQ_ONE: u16 = 1 << 3;
+    pub(crate) const PAYLOAD_LENGTH: u16 = 1 << 5;
 }
 
 /// The flag of the last chunk of a reply.
@@ -118,6 +126,7 @@ pub(crate) mod chunk {
     pub(crate) const OFFSET_DATA: u16 = 1;
     pub(crate) const OFFSET_HOLE: u16 = 2;
     pub(crate) const BLOCK_STATUS: u16 = 5;
+    pub(crate) const BLOCK_STATUS_EXTENDED: u16 = 6;
     pub(crate) const ERROR: u16 = 1 << 15;
     pub(crate) const ERROR_KIND: u16 = ERROR | 1;
 }
@@ -221,24 +230,4 @@ impl Message {
 /// The length of something of ours that is far below 4 GiB.
 pub(crate) fn length_u32(length: usize) -> u32 {
     u32::try_from(length).expect("our own messages are far below 4 GiB")
-}
-
-/// A simple reply without payload; `error` 0 is success.
-pub(crate) fn simple_reply(cookie: Cookie, error: u32) -> [u8; SIMPLE_REPLY_LENGTH] {
-    let mut bytes = [0; SIMPLE_REPLY_LENGTH];
-    bytes[..4].copy_from_slice(&SIMPLE_REPLY_MAGIC.to_be_bytes());
-    bytes[4..8].copy_from_slice(&error.to_be_bytes());
-    bytes[8..].copy_from_slice(&cookie.0.to_be_bytes());
-    bytes
-}
-
-/// The head of a chunk; `length` counts what follows it.
-pub(crate) fn chunk_head(flags: u16, kind: u16, cookie: Cookie, length: u32) -> [u8; CHUNK_LENGTH] {
-    let mut bytes = [0; CHUNK_LENGTH];
-    bytes[..4].copy_from_slice(&CHUNK_MAGIC.to_be_bytes());
-    bytes[4..6].copy_from_slice(&flags.to_be_bytes());
-    bytes[6..8].copy_from_slice(&kind.to_be_bytes());
-    bytes[8..16].copy_from_slice(&cookie.0.to_be_bytes());
-    bytes[16..].copy_from_slice(&length.to_be_bytes());
-    bytes
 }

@@ -1,31 +1,73 @@
-//! The client's side of the handshake: structured replies and `base:allocation` if the server
-//! has them, then GO.
+//! The client's side of the handshake: the headers that are wanted and the contexts we know, if
+//! the server has them, then GO.
 
 use block_device::ByteLength;
 
-use super::ClientError;
+use super::{ClientError, Headers, Told};
 use crate::{
+    context::Context,
+    reply::{ChunkForm, ReplyStyle},
     socket::Socket,
     wire::{
-        ALLOCATION, Fields, HELLO_MAGIC, Message, OPTION_MAGIC, OPTION_REPLY_MAGIC, handshake_flag,
-        info, option, option_reply,
+        Fields, HELLO_MAGIC, Message, OPTION_MAGIC, OPTION_REPLY_MAGIC, handshake_flag, info,
+        option, option_reply,
     },
 };
 
 /// More than any reply to our options needs.
 const LARGEST_REPLY: u32 = 64 << 10;
 
-/// Shakes hands; gives the size and the transmission flags of the export.
-pub(super) fn shake(socket: &Socket, export: &str) -> Result<(ByteLength, u16), ClientError> {
+/// More replies than any of our options has before it is acknowledged.
+const MOST_REPLIES: usize = 64;
+
+/// The kind and the data of a reply.
+type Reply = (u32, Vec<u8>);
+
+/// Shakes hands; gives what the server tells of the export.
+pub(super) fn shake(socket: &Socket, export: &str, headers: Headers) -> Result<Told, ClientError> {
     greet(socket)?;
     let export = export.as_bytes();
-    send_option(socket, option::STRUCTURED_REPLY, &[])?;
-    if acknowledged(socket, option::STRUCTURED_REPLY)? {
-        let contexts = Message::default().string(export).u32(1).string(ALLOCATION);
-        send_option(socket, option::SET_META_CONTEXT, &contexts.into_bytes())?;
-        acknowledged(socket, option::SET_META_CONTEXT)?;
+    let style = choose_style(socket, headers)?;
+    let contexts = match style {
+        ReplyStyle::Simple => Vec::new(),
+        ReplyStyle::Chunks(_) => set_contexts(socket, export)?,
+    };
+    let (size, flags) = go(socket, export)?;
+    Ok(Told { size, flags, style, contexts })
+}
+
+fn choose_style(socket: &Socket, headers: Headers) -> Result<ReplyStyle, ClientError> {
+    let wanted: &[_] = match headers {
+        Headers::Extended => &[
+            (option::EXTENDED_HEADERS, ChunkForm::Extended),
+            (option::STRUCTURED_REPLY, ChunkForm::Structured),
+        ],
+        Headers::Compact => &[(option::STRUCTURED_REPLY, ChunkForm::Structured)],
+    };
+    for (option, form) in wanted {
+        send_option(socket, *option, &[])?;
+        if acknowledged(socket, *option)?.is_some() {
+            return Ok(ReplyStyle::Chunks(*form));
+        }
     }
-    go(socket, export)
+    Ok(ReplyStyle::Simple)
+}
+
+/// The contexts the server has, of those we know, with its numbers of them.
+fn set_contexts(socket: &Socket, export: &[u8]) -> Result<Vec<(u32, Context)>, ClientError> {
+    let count = u32::try_from(Context::ALL.len()).expect("few");
+    let query = Message::default().string(export).u32(count);
+    let put = |query: Message, context: Context| query.string(context.name());
+    let query = Context::ALL.into_iter().fold(query, put);
+    send_option(socket, option::SET_META_CONTEXT, &query.into_bytes())?;
+    let told = acknowledged(socket, option::SET_META_CONTEXT)?.unwrap_or_default();
+    let context = |(kind, data): &Reply| {
+        let mut fields = Fields::of(data);
+        let id = fields.u32().filter(|_| *kind == option_reply::META_CONTEXT)?;
+        let named = |context: &Context| context.name() == fields.rest();
+        Context::ALL.into_iter().find(named).map(|context| (id, context))
+    };
+    Ok(told.iter().filter_map(context).collect())
 }
 
 fn greet(socket: &Socket) -> Result<(), ClientError> {
@@ -65,15 +107,18 @@ fn go(socket: &Socket, export: &[u8]) -> Result<(ByteLength, u16), ClientError> 
     }
 }
 
-/// Whether an option is acknowledged and not refused.
-fn acknowledged(socket: &Socket, code: u32) -> Result<bool, ClientError> {
-    loop {
-        match receive_reply(socket, code)?.0 {
-            option_reply::ACK => return Ok(true),
-            kind if kind & option_reply::ERROR != 0 => return Ok(false),
-            _ => {}
+/// What came before an option was acknowledged; `None` if it is refused.
+fn acknowledged(socket: &Socket, code: u32) -> Result<Option<Vec<Reply>>, ClientError> {
+    let mut told = Vec::new();
+    // A server that says more has nothing we asked for.
+    while told.len() < MOST_REPLIES {
+        match receive_reply(socket, code)? {
+            (option_reply::ACK, _) => return Ok(Some(told)),
+            (kind, _) if kind & option_reply::ERROR != 0 => return Ok(None),
+            reply => told.push(reply),
         }
     }
+    Err(ClientError::Nonsense("an option is answered without end"))
 }
 
 fn send_option(socket: &Socket, code: u32, data: &[u8]) -> Result<(), ClientError> {
@@ -81,7 +126,7 @@ fn send_option(socket: &Socket, code: u32, data: &[u8]) -> Result<(), ClientErro
     Ok(socket.send_all(&option.into_bytes())?)
 }
 
-fn receive_reply(socket: &Socket, code: u32) -> Result<(u32, Vec<u8>), ClientError> {
+fn receive_reply(socket: &Socket, code: u32) -> Result<Reply, ClientError> {
     let head: [u8; 20] = array(socket)?;
     let mut fields = Fields::of(&head);
     if (fields.u64(), fields.u32()) != (Some(OPTION_REPLY_MAGIC), Some(code)) {

@@ -1,16 +1,9 @@
 //! "My client shakes hands in its own way": each option, well and badly put, in one session.
 
 use crate::support::{
-    ACK, INVALID, RawClient, SHUTDOWN, TOO_BIG, TestServer, UNKNOWN, UNSUPPORTED, go, text, u16_at,
-    u32_at,
+    ACK, EXTENDED_REQUIRED, INVALID, RawClient, SHUTDOWN, TOO_BIG, TestServer, UNKNOWN,
+    UNSUPPORTED, context_query, go, text, u16_at, u32_at,
 };
-
-fn contexts(export: &str, queries: &[&str]) -> Vec<u8> {
-    let mut data = text(export);
-    data.extend(u32::try_from(queries.len()).unwrap().to_be_bytes());
-    queries.iter().for_each(|query| data.extend(text(query)));
-    data
-}
 
 #[test]
 fn export_name_opens_with_and_without_the_zeroes() {
@@ -22,8 +15,9 @@ fn export_name_opens_with_and_without_the_zeroes() {
         raw.option(1, b"disk");
         let answer = raw.take(10 + zeroes);
         assert_eq!(answer[..8], (1u64 << 20).to_be_bytes());
-        // Flush, FUA, trim, write zeroes, DF, multi-conn, and that there are flags.
-        assert_eq!(u16_at(&answer, 8), 0b1_1110_1101);
+        // Flush, FUA, trim, write zeroes, multi-conn, and that there are flags; no DF, for there
+        // are no chunks.
+        assert_eq!(u16_at(&answer, 8), 0b1_0110_1101);
         raw.request(0, 0, 7, 0, 512);
         assert_eq!(raw.simple_reply(), (7, 0));
         assert_eq!(raw.take(512), [0; 512]);
@@ -48,7 +42,7 @@ fn options_are_answered_and_the_session_stays_in_step() {
     lying.push(0);
     let cases: [(u32, Vec<u8>, u32); 14] = [
         (5, vec![], UNSUPPORTED),
-        (11, vec![], UNSUPPORTED),
+        (11, vec![1], INVALID),
         (4, text("disk"), UNSUPPORTED),
         (4242, vec![7; 100], UNSUPPORTED),
         (0, vec![], UNSUPPORTED),
@@ -60,7 +54,7 @@ fn options_are_answered_and_the_session_stays_in_step() {
         (7, go(&long), TOO_BIG),
         (6, go("other"), UNKNOWN),
         (4242, vec![7; 100_000], TOO_BIG),
-        (10, contexts("disk", &["base:allocation"]), INVALID), // before structured replies
+        (10, context_query("disk", &["base:allocation"]), INVALID), // before structured replies
     ];
     let mut raw = test.raw();
     for (code, data, expected) in cases {
@@ -108,17 +102,17 @@ fn contexts_are_listed_and_set_for_one_export() {
     test.server.publish(&"other".parse().unwrap(), disk);
     let mut raw = test.raw();
     for queries in [&[][..], &["base:"], &["base:allocation"], &["x:", "base:"]] {
-        raw.option(9, &contexts("disk", queries));
+        raw.option(9, &context_query("disk", queries));
         assert_eq!(raw.option_reply(9), (4, b"\0\0\0\0base:allocation".to_vec()));
         assert_eq!(raw.option_reply(9), (ACK, vec![]));
     }
-    raw.option(9, &contexts("disk", &["qemu:"]));
+    raw.option(9, &context_query("disk", &["qemu:"]));
     assert_eq!(raw.option_reply(9), (ACK, vec![]));
     raw.option(8, &[]);
     assert_eq!(raw.option_reply(8), (ACK, vec![]));
-    raw.option(10, &contexts("nothing", &["base:allocation"]));
+    raw.option(10, &context_query("nothing", &["base:allocation"]));
     assert_eq!(raw.option_reply(10).0, UNKNOWN);
-    raw.option(10, &contexts("disk", &["base:allocation"]));
+    raw.option(10, &context_query("disk", &["base:allocation"]));
     assert_eq!(raw.option_reply(10), (4, b"\0\0\0\x01base:allocation".to_vec()));
     assert_eq!(raw.option_reply(10), (ACK, vec![]));
     // Set for one export and used with another: it does not count.
@@ -127,6 +121,31 @@ fn contexts_are_listed_and_set_for_one_export() {
     raw.request(0, 7, 1, 0, 512);
     let (flags, kind, body) = raw.chunk(1);
     assert_eq!((flags, kind, u32_at(&body, 0)), (1, 0x8001, 22));
+}
+
+#[test]
+fn extended_headers_take_precedence() {
+    let (test, _disk) = TestServer::of_memory(1 << 20);
+    let mut raw = test.raw();
+    for (code, expected) in [(8, ACK), (11, ACK), (8, EXTENDED_REQUIRED), (11, ACK)] {
+        raw.option(code, &[]);
+        assert_eq!(raw.option_reply(code).0, expected, "option {code}");
+    }
+    // A context is all that a filter of contexts needs to be offered.
+    let flags = |raw: &mut RawClient| {
+        raw.option(6, &go("disk"));
+        let flags = u16_at(&raw.option_reply(6).1, 10);
+        while raw.option_reply(6).0 != ACK {}
+        flags
+    };
+    assert_eq!(flags(&mut raw) & (1 << 12 | 1 << 7), 1 << 7);
+    raw.option(10, &context_query("disk", &["base:allocation"]));
+    while raw.option_reply(10).0 != ACK {}
+    assert_eq!(flags(&mut raw) & (1 << 12 | 1 << 7), 1 << 12 | 1 << 7);
+    // The old way in cannot say that headers are extended.
+    raw.option(1, b"disk");
+    raw.assert_hung_up();
+    test.assert_serves();
 }
 
 #[test]

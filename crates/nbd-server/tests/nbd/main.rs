@@ -4,6 +4,7 @@
 
 #![expect(clippy::unwrap_used, reason = "all of this is tests; clippy sees only #[test] as such")]
 
+mod extended;
 mod fences;
 mod handshake;
 mod hostile;

@@ -7,7 +7,7 @@ use std::{
 
 use proptest::prelude::*;
 
-use crate::support::{MIB, RawClient, TestServer, request};
+use crate::support::{MIB, RawClient, TestServer, extended_request, request};
 
 /// Bytes that look like requests to a degree.
 fn nearly_requests() -> impl Strategy<Value = Vec<u8>> {
@@ -25,6 +25,27 @@ fn nearly_requests() -> impl Strategy<Value = Vec<u8>> {
                 bytes.resize(bytes.len() + usize::try_from(length).unwrap(), 0xaa);
             } else if flags > 60 {
                 bytes.extend(rest);
+            }
+            bytes
+        });
+    prop::collection::vec(nearly, 1..20).prop_map(|parts| parts.concat())
+}
+
+/// Bytes that look like extended requests to a degree.
+fn nearly_extended() -> impl Strategy<Value = Vec<u8>> {
+    let nearly = (
+        0u16..64,
+        0u16..9,
+        prop_oneof![(0u64..4096).prop_map(|sector| sector * 512), any::<u64>()],
+        prop_oneof![Just(12u64), (0u64..16).prop_map(|sectors| sectors * 512), any::<u64>()],
+        any::<[u8; 4]>(),
+    )
+        .prop_map(|(flags, command, offset, length, rest)| {
+            let mut bytes = extended_request(flags, command, 5, offset, length);
+            if (command == 1 || flags & 32 != 0) && length < 8192 {
+                bytes.extend([0; 11]);
+                bytes.extend(rest);
+                bytes.resize(32 + usize::try_from(length).unwrap(), 1);
             }
             bytes
         });
@@ -77,14 +98,16 @@ fn sessions_end_whatever_comes() {
         ..ProptestConfig::default()
     });
     let any_bytes = || prop::collection::vec(any::<u8>(), 0..2048);
-    let inputs = (any_bytes(), nearly_options(), nearly_requests(), any::<bool>());
+    let requests = (nearly_requests(), nearly_extended());
+    let inputs = (any_bytes(), nearly_options(), requests, any::<bool>());
     runner
-        .run(&inputs, |(rubbish, options, requests, structured)| {
+        .run(&inputs, |(rubbish, options, (requests, extended), structured)| {
             pour(RawClient::silent(&test.path()), &rubbish);
             pour(test.raw(), &rubbish);
             pour(test.raw(), &options);
             pour(RawClient::open(&test.path(), structured), &rubbish);
             pour(RawClient::open(&test.path(), structured), &requests);
+            pour(RawClient::open_extended(&test.path(), &["base:allocation"]), &extended);
             Ok(())
         })
         .unwrap();

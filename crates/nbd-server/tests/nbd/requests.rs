@@ -6,7 +6,7 @@ use std::{collections::HashMap, sync::atomic::Ordering};
 use block_device::{BlockDevice, Durability, ExtentKind, MemoryDisk, ZeroMode};
 use nbd_server::{
     Errno,
-    client::{Answer, ClientError, NbdClient, Request, Ticket},
+    client::{Answer, ClientError, Headers, NbdClient, Request, Ticket},
 };
 use proptest::prelude::*;
 
@@ -312,10 +312,11 @@ proptest! {
     /// Many in flight, each in a region of its own where order would matter: a read sees the last
     /// write that was answered before it was sent.
     #[test]
-    fn the_server_does_what_the_reference_does(steps in steps()) {
+    fn the_server_does_what_the_reference_does(steps in steps(), compact: bool) {
         let (test, disk) = TestServer::of_memory(128 * 512);
         let reference = MemoryDisk::new(bytes(128 * 512));
-        let mut client = test.client();
+        let headers = if compact { Headers::Compact } else { Headers::Extended };
+        let mut client = NbdClient::connect_unix_with(&test.path(), "disk", headers).unwrap();
         let mut expected: HashMap<Ticket, Vec<u8>> = HashMap::new();
         let mut busy: Vec<(u64, u64)> = Vec::new();
         for (step, first, count) in steps {

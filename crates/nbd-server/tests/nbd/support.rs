@@ -114,6 +114,7 @@ pub(crate) const INVALID: u32 = 0x8000_0003;
 pub(crate) const UNKNOWN: u32 = 0x8000_0006;
 pub(crate) const SHUTDOWN: u32 = 0x8000_0007;
 pub(crate) const TOO_BIG: u32 = 0x8000_0009;
+pub(crate) const EXTENDED_REQUIRED: u32 = 0x8000_000a;
 
 impl RawClient {
     pub(crate) fn silent(path: &Path) -> Self {
@@ -199,6 +200,39 @@ impl RawClient {
         (u64::from_be_bytes(reply[8..].try_into().unwrap()), u32_at(&reply, 4))
     }
 
+    /// Is in transmission, with extended headers and this context if any.
+    pub(crate) fn open_extended(path: &Path, contexts: &[&str]) -> Self {
+        let mut raw = Self::greet(path);
+        raw.option(11, &[]);
+        assert_eq!(raw.option_reply(11), (ACK, vec![]));
+        raw.option(10, &context_query("disk", contexts));
+        while raw.option_reply(10).0 != ACK {}
+        raw.option(7, &go("disk"));
+        while raw.option_reply(7).0 != ACK {}
+        raw
+    }
+
+    /// The flags, the kind and the body of the next extended chunk, which must repeat the cookie
+    /// and the offset of its request.
+    pub(crate) fn extended_chunk(&mut self, cookie: u64, offset: u64) -> (u16, u16, Vec<u8>) {
+        let head = self.take(32);
+        assert_eq!(head[..4], 0x6e8a_278c_u32.to_be_bytes());
+        assert_eq!(head[8..16], cookie.to_be_bytes());
+        assert_eq!(head[16..24], offset.to_be_bytes());
+        assert_eq!(u32_at(&head, 24), 0);
+        let body = self.take(usize::try_from(u32_at(&head, 28)).unwrap());
+        (u16_at(&head, 4), u16_at(&head, 6), body)
+    }
+
+    /// The error of the next extended reply, 0 if it says that it is done.
+    pub(crate) fn extended_outcome(&mut self, cookie: u64, offset: u64) -> u32 {
+        match self.extended_chunk(cookie, offset) {
+            (1, 0, body) if body.is_empty() => 0,
+            (1, 0x8001, body) => u32_at(&body, 0),
+            other => panic!("neither done nor failed: {other:?}"),
+        }
+    }
+
     /// The flags, the kind and the body of the next chunk.
     pub(crate) fn chunk(&mut self, cookie: u64) -> (u16, u16, Vec<u8>) {
         let head = self.take(20);
@@ -230,6 +264,30 @@ pub(crate) fn request(flags: u16, command: u16, cookie: u64, offset: u64, length
     message.extend(offset.to_be_bytes());
     message.extend(length.to_be_bytes());
     message
+}
+
+pub(crate) fn extended_request(
+    flags: u16,
+    command: u16,
+    cookie: u64,
+    offset: u64,
+    length: u64,
+) -> Vec<u8> {
+    let mut message = 0x21e4_1c71_u32.to_be_bytes().to_vec();
+    message.extend(flags.to_be_bytes());
+    message.extend(command.to_be_bytes());
+    message.extend(cookie.to_be_bytes());
+    message.extend(offset.to_be_bytes());
+    message.extend(length.to_be_bytes());
+    message
+}
+
+/// The data of LIST_META_CONTEXT and SET_META_CONTEXT.
+pub(crate) fn context_query(export: &str, queries: &[&str]) -> Vec<u8> {
+    let mut data = text(export);
+    data.extend(u32::try_from(queries.len()).unwrap().to_be_bytes());
+    queries.iter().for_each(|query| data.extend(text(query)));
+    data
 }
 
 /// The data of INFO and GO that asks for nothing special.
