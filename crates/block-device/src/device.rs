@@ -81,6 +81,12 @@ pub trait BlockDevice: Send + Sync + Debug {
         durability: Durability,
     ) -> Result<(), DeviceError>;
 
+    /// Whether [`BlockDevice::write_zeroes`] of the stretch is faster than writing zeros would be.
+    /// A device that does not know says no.
+    fn zeroes_fast(&self, _offset: ByteOffset, _length: ByteLength) -> bool {
+        false
+    }
+
     /// How the stretch is held, in order; the lengths add up to `length`, neighbours differ.
     /// A device may stop early after `most` extents.
     fn extents(

@@ -473,6 +473,24 @@ fn requests_that_no_disk_can_take_are_refused_and_change_nothing() {
 }
 
 #[test]
+fn zeroing_is_fast_where_a_cluster_of_whole_blocks_is_zeroed() {
+    let place = Place::new();
+    let size = MIB + 512;
+    let disk = place.open(&place.disk("d-1", size, None));
+    let fast = |offset, length| disk.zeroes_fast(ByteOffset::new(offset), ByteLength::new(length));
+    assert!(fast(0, size));
+    assert!(fast(0, 65536));
+    assert!(!fast(0, 65536 - 512));
+    // A cluster's bytes, but cut blocks at both edges.
+    assert!(!fast(512, 65536));
+    assert!(fast(512, 65536 + 4096));
+    // The last block counts as whole: sixteen of them, the last of one sector.
+    assert!(fast(size - 512 - 65536, 65536 + 512));
+    assert!(!fast(size - 512, 512));
+    assert!(!fast(u64::MAX - 511, 512));
+}
+
+#[test]
 fn extents_tell_data_zeros_and_holes() {
     let place = Place::new();
     let image = place.image(&[&[1; 65536][..], &[0; 65536], &[2; 4096]].concat());

@@ -117,6 +117,22 @@ pub enum Request<'a> {
         /// When it is answered.
         durability: Durability,
     },
+    /// Makes a stretch read as zeros if that is faster than writing them.
+    FastZeroes {
+        /// From where.
+        offset: ByteOffset,
+        /// How much.
+        length: ByteLength,
+        /// What becomes of the space.
+        mode: ZeroMode,
+    },
+    /// Tells that the stretch will be read soon.
+    Cache {
+        /// From where.
+        offset: ByteOffset,
+        /// How much.
+        length: ByteLength,
+    },
     /// Gives [`Answer::Extents`], perhaps of the first part only.
     BlockStatus {
         /// From where.
@@ -284,6 +300,22 @@ impl NbdClient {
         self.ask(Request::WriteZeroes { offset, length, mode, durability }).map(drop)
     }
 
+    /// Makes the stretch read as zeros if that is faster than writing them; else nothing is changed
+    /// and the answer is [`Errno::NotSupported`].
+    pub fn fast_zeroes(
+        &mut self,
+        offset: ByteOffset,
+        length: ByteLength,
+        mode: ZeroMode,
+    ) -> Result<(), ClientError> {
+        self.ask(Request::FastZeroes { offset, length, mode }).map(drop)
+    }
+
+    /// Tells that the stretch will be read soon.
+    pub fn cache(&mut self, offset: ByteOffset, length: ByteLength) -> Result<(), ClientError> {
+        self.ask(Request::Cache { offset, length }).map(drop)
+    }
+
     /// How the stretch is held; the answer may end early.
     pub fn block_status(
         &mut self,
@@ -388,12 +420,15 @@ impl NbdClient {
                 (self.head(command::TRIM, 0, offset, length), none, Answer::Done)
             }
             Request::WriteZeroes { offset, length, mode, durability } => {
-                let keep = match mode {
-                    ZeroMode::Punch => 0,
-                    ZeroMode::KeepAllocated => command_flag::NO_HOLE,
-                };
-                let flags = durability_flag(durability) | keep;
+                let flags = durability_flag(durability) | mode_flag(mode);
                 (self.head(command::WRITE_ZEROES, flags, offset, length), none, Answer::Done)
+            }
+            Request::FastZeroes { offset, length, mode } => {
+                let flags = command_flag::FAST_ZERO | mode_flag(mode);
+                (self.head(command::WRITE_ZEROES, flags, offset, length), none, Answer::Done)
+            }
+            Request::Cache { offset, length } => {
+                (self.head(command::CACHE, 0, offset, length), none, Answer::Done)
             }
             Request::BlockStatus { offset, length } => {
                 let head = self.head(command::BLOCK_STATUS, 0, offset, length);
@@ -618,6 +653,13 @@ fn extent_kind(flags: u32) -> ExtentKind {
         (true, false) => ExtentKind::Zero,
         // A hole that does not read as zeros may hold anything.
         (false, _) => ExtentKind::Data,
+    }
+}
+
+fn mode_flag(mode: ZeroMode) -> u16 {
+    match mode {
+        ZeroMode::Punch => 0,
+        ZeroMode::KeepAllocated => command_flag::NO_HOLE,
     }
 }
 

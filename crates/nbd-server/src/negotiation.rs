@@ -332,11 +332,14 @@ impl Handshake<'_> {
     /// was answered on any connection.
     fn transmission_flags(&self, offer: Offer, name: &[u8]) -> u16 {
         use transmission_flag::{
-            BLOCK_STATUS_PAYLOAD, CAN_MULTI_CONN, HAS_FLAGS, READ_ONLY, SEND_DF, SEND_FLUSH,
-            SEND_FUA, SEND_TRIM, SEND_WRITE_ZEROES,
+            BLOCK_STATUS_PAYLOAD, CAN_MULTI_CONN, HAS_FLAGS, READ_ONLY, SEND_CACHE, SEND_DF,
+            SEND_FAST_ZERO, SEND_FLUSH, SEND_FUA, SEND_TRIM, SEND_WRITE_ZEROES,
         };
-        let mut flags = HAS_FLAGS | SEND_FLUSH | SEND_FUA | CAN_MULTI_CONN;
-        flags |= if offer.read_only { READ_ONLY } else { SEND_TRIM | SEND_WRITE_ZEROES };
+        let mut flags = HAS_FLAGS | SEND_FLUSH | SEND_FUA | SEND_CACHE | CAN_MULTI_CONN;
+        flags |= match offer.read_only {
+            true => READ_ONLY,
+            false => SEND_TRIM | SEND_WRITE_ZEROES | SEND_FAST_ZERO,
+        };
         // Spec: only where replies come in chunks.
         if self.style != ReplyStyle::Simple {
             flags |= SEND_DF;

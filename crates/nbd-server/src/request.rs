@@ -74,8 +74,20 @@ pub(crate) enum Command {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SlowCommand {
     Flush,
-    Trim { range: ByteRange, durable: bool },
-    WriteZeroes { range: ByteRange, mode: ZeroMode, durable: bool },
+    Trim {
+        range: ByteRange,
+        durable: bool,
+    },
+    /// `fast`: better not at all than as slowly as a write.
+    WriteZeroes {
+        range: ByteRange,
+        mode: ZeroMode,
+        durable: bool,
+        fast: bool,
+    },
+    Cache {
+        range: ByteRange,
+    },
 }
 
 /// Into how many chunks the answer to a read may be cut.
@@ -174,9 +186,9 @@ impl RequestHead {
             command::DISCONNECT => Ok(Command::Disconnect),
             command::FLUSH => self.flush(),
             command::TRIM => self.trim(agreed),
+            command::CACHE => self.cache(agreed),
             command::WRITE_ZEROES => self.write_zeroes(agreed),
             command::BLOCK_STATUS => self.block_status(agreed),
-            // CACHE (5) is never offered, so asking for it is as wrong as asking for the unknown.
             _ => Err(Errno::Invalid),
         }
     }
@@ -216,14 +228,20 @@ impl RequestHead {
         Ok(Command::Slow(SlowCommand::Trim { range, durable }))
     }
 
+    fn cache(&self, agreed: &Agreement) -> Result<Command, Errno> {
+        self.only(0)?;
+        let range = self.range(self.length, agreed, Access::Look)?;
+        Ok(Command::Slow(SlowCommand::Cache { range }))
+    }
+
     fn write_zeroes(&self, agreed: &Agreement) -> Result<Command, Errno> {
-        self.only(command_flag::NO_HOLE)?;
+        self.only(command_flag::NO_HOLE | command_flag::FAST_ZERO)?;
         self.writable(agreed)?;
         let range = self.range(self.length, agreed, Access::Store)?;
         let keep = self.has(command_flag::NO_HOLE);
         let mode = if keep { ZeroMode::KeepAllocated } else { ZeroMode::Punch };
-        let durable = self.has(command_flag::FUA);
-        Ok(Command::Slow(SlowCommand::WriteZeroes { range, mode, durable }))
+        let (durable, fast) = (self.has(command_flag::FUA), self.has(command_flag::FAST_ZERO));
+        Ok(Command::Slow(SlowCommand::WriteZeroes { range, mode, durable, fast }))
     }
 
     fn block_status(&self, agreed: &Agreement) -> Result<Command, Errno> {
@@ -342,9 +360,8 @@ mod tests {
 
     #[test]
     fn what_cannot_be_done_is_told_by_its_number() {
-        use command::{BLOCK_STATUS, FLUSH, READ, TRIM, WRITE, WRITE_ZEROES};
+        use command::{BLOCK_STATUS, CACHE, FLUSH, READ, TRIM, WRITE, WRITE_ZEROES};
         let end = SIZE - 512;
-        let fast_zero = 1 << 4;
         let payload_length = 1 << 5;
         let cases = [
             (head(READ, 0, SIZE, 512), Errno::Invalid),
@@ -358,13 +375,15 @@ mod tests {
             (head(WRITE, command_flag::DF, 0, 512), Errno::Invalid),
             (head(WRITE, payload_length, 0, 512), Errno::Invalid),
             (head(WRITE_ZEROES, 0, end, 1024), Errno::NoSpace),
-            (head(WRITE_ZEROES, fast_zero, 0, 512), Errno::Invalid),
+            (head(WRITE, command_flag::FAST_ZERO, 0, 512), Errno::Invalid),
             (head(TRIM, 0, end, 1024), Errno::Invalid),
             (head(TRIM, 0, 0, u64::from(u32::MAX)), Errno::Invalid),
             (head(BLOCK_STATUS, 0, SIZE, 512), Errno::Invalid),
             (head(BLOCK_STATUS, 0, 0, 0), Errno::Invalid),
             (head(FLUSH, 0, 512, 0), Errno::Invalid),
-            (head(5, 0, 0, 512), Errno::Invalid),
+            (head(CACHE, 0, 0, SIZE + 512), Errno::Invalid),
+            (head(CACHE, command_flag::FAST_ZERO, 0, 512), Errno::Invalid),
+            (head(8, 0, 0, 512), Errno::Invalid),
             (head(4242, 0, 0, 512), Errno::Invalid),
         ];
         for (head, expected) in cases {
@@ -386,7 +405,7 @@ mod tests {
 
     #[test]
     fn forced_access_may_be_asked_of_every_command() {
-        for command in [0, 1, 4, 6, 7] {
+        for command in [0, 1, 4, 5, 6, 7] {
             let head = head(command, command_flag::FUA, 512, 512);
             assert!(head.understand(&agreed()).is_ok(), "{head:?}");
         }

@@ -6,7 +6,7 @@
 //! - Reads and writes are done right here and in order: from the page cache they take a
 //!   microsecond or two, less than handing them to another thread and being woken by it.
 //!   Nothing is allocated for them, and payloads are moved once in and once out.
-//! - What may wait for the disk below (flush, forced access, trim, zeroes) goes to the slow lane, a
+//! - What may wait for the disk below (flush, forced access, trim, zeroes, cache) goes to the slow lane, a
 //!   helper thread of this connection, so that reads behind it are answered meanwhile.
 //!
 //! The known downside: reads of one connection that miss the page cache wait for each other. A
@@ -19,7 +19,7 @@
 
 use std::{io, sync::Arc};
 
-use block_device::{ByteOffset, ByteRange, DeviceError, Durability};
+use block_device::{ByteLength, ByteOffset, ByteRange, DeviceError, Durability};
 
 use crate::{
     connection::Connection,
@@ -268,14 +268,28 @@ impl Session {
 
     fn hand_over(&mut self, asked: Asked, command: SlowCommand) -> Result<(), End> {
         let counters = self.connection.counters();
+        // Spec ("NBD_CMD_FLAG_FAST_ZERO"): quickly, and before anything is changed.
+        if self.is_too_slow(command) {
+            counters.error();
+            return self.fail(asked, Errno::NotSupported);
+        }
         match command {
             SlowCommand::Flush => counters.flush(),
             SlowCommand::Trim { range, .. } | SlowCommand::WriteZeroes { range, .. } => {
                 counters.zeroing(range.length());
                 self.await_turn(0)?;
             }
+            SlowCommand::Cache { .. } => {}
         }
         self.submit(asked, command)
+    }
+
+    /// Whether this is a zeroing that is wanted only if it is fast, and would not be.
+    fn is_too_slow(&self, command: SlowCommand) -> bool {
+        let SlowCommand::WriteZeroes { range, fast: true, .. } = command else { return false };
+        let (offset, length) = (ByteOffset::new(range.start()), ByteLength::new(range.length()));
+        // A fenced device refuses it by itself.
+        self.connection.device().is_ok_and(|device| !device.zeroes_fast(offset, length))
     }
 
     fn submit(&mut self, asked: Asked, command: SlowCommand) -> Result<(), End> {

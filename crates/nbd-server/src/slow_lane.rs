@@ -1,5 +1,6 @@
 //! A connection's helper thread for requests that may wait for the disk below: flushes, forced
-//! writes (their data is already stored; what is left is a flush), trims and zeroes.
+//! writes (their data is already stored; what is left is a flush), trims, zeroes and what is read
+//! ahead.
 //!
 //! What must always hold: a flush of the device that answers a request began after that request
 //! was handed in. All that wait at the same time share one flush.
@@ -17,8 +18,10 @@ use parking_lot::{Condvar, Mutex};
 use crate::{
     connection::Connection,
     errno::{Access, Errno},
+    inbox::PIECE,
     reply::Asked,
     request::SlowCommand,
+    wire::LARGEST_PAYLOAD,
 };
 
 /// How many requests may wait. More than any client keeps in flight; behind it the connection's
@@ -84,6 +87,7 @@ impl SlowLane {
             connection: Arc::clone(&self.connection),
             queue: Arc::clone(&self.queue),
             replies: Vec::new(),
+            scratch: Vec::new(),
         };
         thread::Builder::new().name("nbd-slow".into()).spawn(|| worker.run())
     }
@@ -122,6 +126,8 @@ struct Worker {
     connection: Arc<Connection>,
     queue: Arc<Queue>,
     replies: Vec<u8>,
+    /// Where data goes that nobody looks at; empty until there is some.
+    scratch: Vec<u8>,
 }
 
 impl Worker {
@@ -142,7 +148,7 @@ impl Worker {
     }
 
     /// Does all of a command but its flush.
-    fn begin(&self, command: SlowCommand) -> Result<Rest, (DeviceError, Access)> {
+    fn begin(&mut self, command: SlowCommand) -> Result<Rest, (DeviceError, Access)> {
         match command {
             SlowCommand::Flush => Ok(Rest::Flush),
             SlowCommand::Trim { range, durable } => {
@@ -151,14 +157,32 @@ impl Worker {
                 });
                 done.map(|()| Rest::of(durable)).map_err(|error| (error, Access::Look))
             }
-            SlowCommand::WriteZeroes { range, mode, durable } => {
+            SlowCommand::WriteZeroes { range, mode, durable, .. } => {
                 let done = stretches(range).try_for_each(|(offset, length)| {
                     let device = self.connection.device()?;
                     device.write_zeroes(offset, length, mode, Durability::Cached)
                 });
                 done.map(|()| Rest::of(durable)).map_err(|error| (error, Access::Store))
             }
+            SlowCommand::Cache { range } => {
+                let done = self.read_ahead(range);
+                done.map(|()| Rest::Nothing).map_err(|error| (error, Access::Look))
+            }
         }
+    }
+
+    /// Reads the beginning of the range, so that the page cache has it. Spec ("NBD_CMD_CACHE"): how
+    /// much of it is done is up to us; no more than a read could ask for, as a hint must not push
+    /// everything else out of the cache.
+    fn read_ahead(&mut self, range: ByteRange) -> Result<(), DeviceError> {
+        self.scratch.resize(PIECE, 0);
+        let end = range.end().min(range.start() + u64::from(LARGEST_PAYLOAD));
+        for start in (range.start()..end).step_by(PIECE) {
+            let length = usize::try_from(end - start).map_or(PIECE, |left| left.min(PIECE));
+            let device = self.connection.device()?;
+            device.read_at(&mut self.scratch[..length], ByteOffset::new(start))?;
+        }
+        Ok(())
     }
 
     fn flush(&mut self, unflushed: &mut Vec<Asked>) {

@@ -94,6 +94,8 @@ pub(crate) mod transmission_flag {
     pub(crate) const SEND_WRITE_ZEROES: u16 = 1 << 6;
     pub(crate) const SEND_DF: u16 = 1 << 7;
     pub(crate) const CAN_MULTI_CONN: u16 = 1 << 8;
+    pub(crate) const SEND_CACHE: u16 = 1 << 10;
+    pub(crate) const SEND_FAST_ZERO: u16 = 1 << 11;
     pub(crate) const BLOCK_STATUS_PAYLOAD: u16 = 1 << 12;
 }
 
@@ -104,6 +106,7 @@ pub(crate) mod command {
     pub(crate) const DISCONNECT: u16 = 2;
     pub(crate) const FLUSH: u16 = 3;
     pub(crate) const TRIM: u16 = 4;
+    pub(crate) const CACHE: u16 = 5;
     pub(crate) const WRITE_ZEROES: u16 = 6;
     pub(crate) const BLOCK_STATUS: u16 = 7;
 }
@@ -114,6 +117,7 @@ pub(crate) mod command_flag {
     pub(crate) const NO_HOLE: u16 = 1 << 1;
     pub(crate) const DF: u16 = 1 << 2;
     pub(crate) const REQ_ONE: u16 = 1 << 3;
+    pub(crate) const FAST_ZERO: u16 = 1 << 4;
     pub(crate) const PAYLOAD_LENGTH: u16 = 1 << 5;
 }
 

@@ -25,6 +25,7 @@ struct VastDisk {
     zeroed: AtomicU64,
     discarded: AtomicU64,
     longest: AtomicU64,
+    read: AtomicU64,
 }
 
 impl VastDisk {
@@ -44,6 +45,7 @@ impl BlockDevice for VastDisk {
     }
 
     fn read_at(&self, buffer: &mut [u8], _: ByteOffset) -> Result<(), DeviceError> {
+        self.read.fetch_add(ByteLength::of(buffer).get(), Ordering::SeqCst);
         buffer.fill(0);
         Ok(())
     }
@@ -70,6 +72,10 @@ impl BlockDevice for VastDisk {
     ) -> Result<(), DeviceError> {
         self.note(&self.zeroed, length);
         Ok(())
+    }
+
+    fn zeroes_fast(&self, _: ByteOffset, length: ByteLength) -> bool {
+        length.get() > 4096
     }
 
     fn extents(
@@ -116,6 +122,35 @@ fn a_client_with_compact_headers_is_served_as_ever() {
     let extents = client.block_status(at(0), bytes(3 << 30)).unwrap();
     assert_eq!(extents, [Extent { length: bytes(3 << 30), kind: ExtentKind::Hole }]);
     client.disconnect().unwrap();
+}
+
+#[test]
+fn zeroing_that_would_not_be_fast_is_refused_before_anything_is_changed() {
+    let (test, disk) = vast();
+    let mut client = test.client();
+    assert_eq!(client.flags() & (1 << 11), 1 << 11);
+    let slow = client.fast_zeroes(at(0), bytes(4096), ZeroMode::Punch);
+    assert!(matches!(slow, Err(ClientError::Answered(Errno::NotSupported))));
+    assert_eq!(disk.zeroed.load(Ordering::SeqCst), 0);
+    client.fast_zeroes(at(0), bytes(8192), ZeroMode::KeepAllocated).unwrap();
+    assert_eq!(disk.zeroed.load(Ordering::SeqCst), 8192);
+    // Where it may take its time, the same stretch is zeroed.
+    let cached = Durability::Cached;
+    client.write_zeroes(at(0), bytes(4096), ZeroMode::Punch, cached).unwrap();
+    assert_eq!(disk.zeroed.load(Ordering::SeqCst), 8192 + 4096);
+}
+
+#[test]
+fn what_is_to_be_cached_is_read_but_never_more_than_a_read_could_ask_for() {
+    let (test, disk) = vast();
+    let mut client = test.client();
+    assert_eq!(client.flags() & (1 << 10), 1 << 10);
+    client.cache(at(512), bytes(MIB)).unwrap();
+    assert_eq!(disk.read.load(Ordering::SeqCst), MIB);
+    client.cache(at(0), bytes(8 * TIB)).unwrap();
+    assert_eq!(disk.read.load(Ordering::SeqCst), MIB + (32 << 20));
+    let past = client.cache(at(8 * TIB), bytes(512));
+    assert!(matches!(past, Err(ClientError::Answered(Errno::Invalid))));
 }
 
 #[test]
@@ -182,7 +217,9 @@ fn extended_requests_that_cannot_be_done_leave_the_session_in_step() {
         (0, 4, 512, u64::MAX - 511, vec![]),
         (0, 7, u64::MAX - 511, 512, vec![]),
         (0, 7, 0, 1 << 40, vec![]),
-        (0, 5, 0, 512, vec![]),
+        (0, 5, MIB, 512, vec![]),
+        (PAYLOAD, 5, 0, 512, vec![0xee; 512]),
+        (0, 8, 0, 512, vec![]),
     ];
     for (flags, command, offset, length, payload) in cases {
         raw.send(&extended_request(flags, command, 77, offset, length));

@@ -15,9 +15,9 @@ fn export_name_opens_with_and_without_the_zeroes() {
         raw.option(1, b"disk");
         let answer = raw.take(10 + zeroes);
         assert_eq!(answer[..8], (1u64 << 20).to_be_bytes());
-        // Flush, FUA, trim, write zeroes, multi-conn, and that there are flags; no DF, for there
-        // are no chunks.
-        assert_eq!(u16_at(&answer, 8), 0b1_0110_1101);
+        // Flush, FUA, trim, write zeroes, multi-conn, cache, fast zero, and that there are flags; no
+        // DF, for there are no chunks.
+        assert_eq!(u16_at(&answer, 8), 0b1101_0110_1101);
         raw.request(0, 0, 7, 0, 512);
         assert_eq!(raw.simple_reply(), (7, 0));
         assert_eq!(raw.take(512), [0; 512]);

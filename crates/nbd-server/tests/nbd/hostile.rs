@@ -22,6 +22,7 @@ use crate::support::{
 
 const INVALID: u32 = 22;
 const NO_SPACE: u32 = 28;
+const NOT_SUPPORTED: u32 = 95;
 
 #[test]
 fn wrong_magics_and_flags_hang_up() {
@@ -84,7 +85,7 @@ fn requests_that_cannot_be_done_leave_the_session_in_step() {
     let (fua, no_hole, df, one, fast, payload) = (1, 2, 4, 8, 16, 32);
     let end = MIB - 512;
     // Flags, command, offset, length, error.
-    let cases: [(u16, u16, u64, u32, u32); 27] = [
+    let cases: [(u16, u16, u64, u32, u32); 29] = [
         (0, 0, MIB, 512, INVALID),
         (0, 0, u64::MAX, 512, INVALID),
         (0, 0, u64::MAX - 511, 512, INVALID),
@@ -106,10 +107,12 @@ fn requests_that_cannot_be_done_leave_the_session_in_step() {
         (0, 3, 0, 512, INVALID),
         (0, 4, MIB, 512, INVALID),
         (0, 4, 100, 512, INVALID),
-        (0, 5, 0, 512, INVALID), // CACHE, not offered
+        (0, 5, MIB, 512, INVALID),
+        (fast, 5, 0, 512, INVALID),
         (0, 6, end, 1024, NO_SPACE),
-        (fast, 6, 0, 512, INVALID), // FAST_ZERO, not agreed
-        (one, 7, 0, 512, INVALID),  // BLOCK_STATUS, not agreed
+        (fast, 1, 0, 512, INVALID),
+        (fast, 6, 0, 512, NOT_SUPPORTED), // it would be no faster than to write them
+        (one, 7, 0, 512, INVALID),        // BLOCK_STATUS, not agreed
         (0, 8, 0, 512, INVALID),
         (0xffff, 0xffff, u64::MAX, u32::MAX, INVALID),
     ];

@@ -124,6 +124,8 @@ fn qemu_nbd_lists_the_exports() {
         "max block: 33554432",
         "base:allocation",
         "multi",
+        "cache",
+        "fast-zero",
     ] {
         assert!(said.contains(part), "{part} is not in {said}");
     }
