@@ -21,6 +21,7 @@ mod log;
 mod manners;
 mod metrics;
 mod mistakes;
+mod nbd;
 mod official_sdks;
 mod operators;
 mod origins;
