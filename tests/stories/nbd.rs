@@ -4,6 +4,7 @@
 //! store's own files, read by the reader in another language, must hold what the twin holds.
 
 mod fio;
+mod kernels;
 mod libnbd;
 mod nbdkit;
 mod python;
