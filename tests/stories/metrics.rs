@@ -18,6 +18,7 @@ type Families = BTreeMap<String, (String, BTreeSet<String>)>;
 #[test]
 fn the_table_in_the_documents_is_the_page() {
     let (site, machine) = reset_once();
+    site.io(&machine.data[0], &["write -P 0x21 0 1M", "flush"]);
     let served = families(&of_operator(&site));
     let told = documented();
     assert_eq!(served, told);
@@ -67,6 +68,13 @@ fn an_export_is_told_while_it_is_open_and_its_sums_stay() {
     assert_eq!(value(&page, &format!("reinit_export_connections_open{{disk=\"{disk}\"}}")), 0);
     assert_eq!(value(&page, "reinit_nbd_requests_under_way"), 0);
     assert_eq!(value(&page, "reinit_exports"), 2);
+    let writes = value(&page, &format!("reinit_export_writes_total{{disk=\"{disk}\"}}"));
+    let timed =
+        |name: &str, operation: &str| value(&page, &format!("reinit_{name}{operation}\"}}"));
+    let of_disk = format!("export_request_seconds_count{{disk=\"{disk}\",operation=\"");
+    assert_eq!(timed(&of_disk, "write"), writes, "{page}");
+    let flushes = timed(&of_disk, "flush");
+    assert!(flushes > 0 && flushes <= timed("nbd_request_seconds_count{operation=\"", "flush"));
     site.stop(&machine.instance);
     let page = of_operator(&site);
     assert!(!page.contains(&written), "{page}");

@@ -6,7 +6,7 @@
 
 use std::{fmt::Debug, ops::AddAssign, sync::Arc};
 
-use crate::{BlockDevice, DiskId, Pace, Rates};
+use crate::{BlockDevice, DiskId, Pace, Rates, RequestTimes};
 
 /// Whether what was answered must be made durable before the export closes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,6 +91,8 @@ pub struct ExportCounters {
     pub bytes_zeroed: u64,
     /// Requests answered with an error.
     pub errors: u64,
+    /// How long the others took, by [`Operation`](crate::Operation), in the order of its list.
+    pub times: [RequestTimes; 4],
 }
 
 impl AddAssign for ExportCounters {
@@ -106,6 +108,7 @@ impl AddAssign for ExportCounters {
         self.zeroings += other.zeroings;
         self.bytes_zeroed += other.bytes_zeroed;
         self.errors += other.errors;
+        self.times.iter_mut().zip(other.times).for_each(|(times, more)| *times += more);
     }
 }
 

@@ -16,6 +16,7 @@ mod error;
 mod export;
 mod id;
 mod memory_disk;
+mod meter;
 mod pace;
 mod units;
 
@@ -26,5 +27,6 @@ pub use export::{
 };
 pub use id::{DiskId, InvalidId};
 pub use memory_disk::MemoryDisk;
+pub use meter::{ExportMeter, Operation, RequestTimes};
 pub use pace::{Pace, Rates};
 pub use units::{BLOCK, ByteLength, ByteOffset, ByteRange, CLUSTER, SECTOR};

@@ -42,40 +42,34 @@ impl Page {
     }
 
     /// One sample of the family.
-    pub(crate) fn sample(&mut self, name: &str, label: Option<Label<'_>>, value: u64) {
-        self.line(name, &labels(label, None), &value.to_string());
+    pub(crate) fn sample(&mut self, name: &str, labels: &[Label<'_>], value: u64) {
+        self.line(name, &shown(labels, None), &value.to_string());
     }
 
-    /// A family of histograms that differ in one label, or a single one.
+    /// A family of histograms that differ in their labels, or a single one.
     pub(crate) fn histograms(
         &mut self,
         name: &str,
         help: &str,
         unit: Unit,
-        members: &[(Option<Label<'_>>, &HistogramView)],
+        members: &[(&[Label<'_>], &HistogramView)],
     ) {
         self.head(name, "histogram", help);
-        for (label, view) in members {
-            self.histogram(name, *label, unit, view);
+        for (labels, view) in members {
+            self.histogram(name, labels, unit, view);
         }
     }
 
-    fn histogram(
-        &mut self,
-        name: &str,
-        label: Option<Label<'_>>,
-        unit: Unit,
-        view: &HistogramView,
-    ) {
+    fn histogram(&mut self, name: &str, labels: &[Label<'_>], unit: Unit, view: &HistogramView) {
         let bounds = view.bounds.iter().map(|bound| unit.show(*bound));
         let bounds = bounds.chain(["+Inf".into()]);
         let mut below = 0;
         for (bound, count) in bounds.zip(&view.counts) {
             below += count;
-            let labels = labels(label, Some(&bound));
+            let labels = shown(labels, Some(&bound));
             self.line(&format!("{name}_bucket"), &labels, &below.to_string());
         }
-        let labels = labels(label, None);
+        let labels = shown(labels, None);
         self.line(&format!("{name}_sum"), &labels, &unit.show(view.sum));
         self.line(&format!("{name}_count"), &labels, &below.to_string());
     }
@@ -108,8 +102,8 @@ impl Unit {
     }
 }
 
-fn labels(label: Option<Label<'_>>, bound: Option<&str>) -> String {
-    let both = label.into_iter().chain(bound.map(|bound| ("le", bound)));
+fn shown(labels: &[Label<'_>], bound: Option<&str>) -> String {
+    let both = labels.iter().copied().chain(bound.map(|bound| ("le", bound)));
     let pairs: Vec<_> = both.map(|(key, value)| format!("{key}=\"{value}\"")).collect();
     if pairs.is_empty() { String::new() } else { format!("{{{}}}", pairs.join(",")) }
 }
@@ -127,7 +121,7 @@ mod tests {
         times.observe(7_000_000_000);
         let view = times.view();
         let mut page = Page::default();
-        page.histograms("t_seconds", "Times.", Unit::Nanoseconds, &[(Some(("phase", "a")), &view)]);
+        page.histograms("t_seconds", "Times.", Unit::Nanoseconds, &[(&[("phase", "a")], &view)]);
         let text = page.into_text();
         for line in [
             "# TYPE t_seconds histogram",

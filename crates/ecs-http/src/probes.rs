@@ -6,11 +6,12 @@
 //! Left to others: counting requests (`metering`), the form of the text (`exposition`).
 
 use axum::{body::Body, extract::State, http::Response};
-use block_device::ExportCounters;
+use block_device::{ExportCounters, Operation, RequestTimes};
+use block_store::HistogramView;
 use cloud::StoreUsage;
 
 use crate::{
-    exposition::{Kind, Page, Unit},
+    exposition::{Kind, Label, Page, Unit},
     front::{Door, Front, Manner},
     metering::Metering,
     response,
@@ -64,7 +65,7 @@ fn holdings(page: &mut Page, usage: &StoreUsage) {
         page.family(name, Kind::Gauge, help);
         for state in states {
             let count = counts.get(*state).copied().unwrap_or(0);
-            page.sample(name, Some(("status", *state)), count);
+            page.sample(name, &[("status", *state)], count);
         }
     }
     let (space, totals) = (&usage.space, &usage.totals);
@@ -79,7 +80,7 @@ fn holdings(page: &mut Page, usage: &StoreUsage) {
         ("reinit_store_unmeasured_disks", "Disks not opened yet.", totals.unmeasured_disks),
     ] {
         page.family(name, Kind::Gauge, help);
-        page.sample(name, None, value);
+        page.sample(name, &[], value);
     }
 }
 
@@ -91,17 +92,17 @@ fn resets(page: &mut Page, metering: &Metering, usage: &StoreUsage) {
         "Time of resets by phase; those of one call together.",
         Unit::Nanoseconds,
         &[
-            (Some(("phase", "close_exports")), &usage.reset_closing),
-            (Some(("phase", "open")), &counters.reset_opening),
-            (Some(("phase", "ledger")), &counters.reset_ledger),
-            (Some(("phase", "answer")), &answering),
+            (&[("phase", "close_exports")], &usage.reset_closing),
+            (&[("phase", "open")], &counters.reset_opening),
+            (&[("phase", "ledger")], &counters.reset_ledger),
+            (&[("phase", "answer")], &answering),
         ],
     );
     page.histograms(
         "reinit_ledger_group_records",
         "Records of the ledger that shared one sync.",
         Unit::Count,
-        &[(None, &counters.ledger_groups)],
+        &[(&[], &counters.ledger_groups)],
     );
 }
 
@@ -130,25 +131,55 @@ fn exports(page: &mut Page, door: Door, usage: &StoreUsage) {
     let activity = &usage.activity;
     let open = u64::try_from(activity.exports.len()).unwrap_or(u64::MAX);
     page.family("reinit_exports", Kind::Gauge, "Disks open to clients.");
-    page.sample("reinit_exports", None, open);
+    page.sample("reinit_exports", &[], open);
     let total = activity.total();
     for (name, kind, help, value) in OF_EXPORTS {
         let name = format!("reinit_nbd_{name}");
         page.family(&name, kind, help);
-        page.sample(&name, None, value(&total));
+        page.sample(&name, &[], value(&total));
     }
     for (name, kind, help, value) in OF_EXPORTS.iter().filter(|_| door == Door::Control) {
         let name = format!("reinit_export_{name}");
         page.family(&name, *kind, help);
         for (disk, counters) in &activity.exports {
-            page.sample(&name, Some(("disk", disk.as_str())), value(counters));
+            page.sample(&name, &[("disk", disk.as_str())], value(counters));
         }
     }
+    let times = times_of(&total).map(|(operation, times)| ([("operation", operation)], times));
+    request_times(page, "reinit_nbd_request_seconds", "of all exports", times);
     if door == Door::Control {
+        let of_each = activity.exports.iter().flat_map(|(disk, counters)| {
+            let labels = |operation| [("disk", disk.as_str()), ("operation", operation)];
+            times_of(counters).map(move |(operation, times)| (labels(operation), times))
+        });
+        request_times(page, "reinit_export_request_seconds", "of one open export", of_each);
         let name = "reinit_export_resets_total";
         page.family(name, Kind::Counter, "Resets of the disk since it was made.");
         for (disk, resets) in &usage.resets {
-            page.sample(name, Some(("disk", disk.as_str())), *resets);
+            page.sample(name, &[("disk", disk.as_str())], *resets);
         }
     }
+}
+
+/// What was asked of an export at all, and how long it took.
+fn times_of(counters: &ExportCounters) -> impl Iterator<Item = (&'static str, &RequestTimes)> {
+    let named = Operation::ALL.into_iter().map(Operation::name).zip(&counters.times);
+    named.filter(|(_, times)| times.counts.iter().any(|count| *count > 0))
+}
+
+fn request_times<'t, const LABELS: usize>(
+    page: &mut Page,
+    name: &str,
+    whose: &str,
+    times: impl Iterator<Item = ([Label<'t>; LABELS], &'t RequestTimes)>,
+) {
+    let view = |times: &RequestTimes| HistogramView {
+        bounds: &RequestTimes::BOUNDS,
+        counts: times.counts.to_vec(),
+        sum: times.nanoseconds,
+    };
+    let members: Vec<_> = times.map(|(labels, times)| (labels, view(times))).collect();
+    let members: Vec<_> = members.iter().map(|(labels, view)| (&labels[..], view)).collect();
+    let help = format!("Time of requests {whose} that were answered without an error.");
+    page.histograms(name, &help, Unit::Nanoseconds, &members);
 }

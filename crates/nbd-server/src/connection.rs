@@ -13,11 +13,10 @@ use std::{
     },
 };
 
-use block_device::{BlockDevice, DeviceError, Pace};
+use block_device::{BlockDevice, DeviceError, ExportMeter, Pace};
 use parking_lot::Mutex;
 
 use crate::{
-    counters::Counters,
     errno::{Access, Errno, errno},
     export_table::Admission,
     request::Agreement,
@@ -67,8 +66,8 @@ impl Connection {
         self.fenced.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn counters(&self) -> &Counters {
-        self.admission.seat.counters()
+    pub(crate) fn meter(&self) -> &ExportMeter {
+        self.admission.seat.meter()
     }
 
     pub(crate) fn pace(&self) -> &Pace {
@@ -77,7 +76,7 @@ impl Connection {
 
     /// Notes a failure of the device and gives the number the client is told.
     pub(crate) fn failed(&self, error: &DeviceError, access: Access) -> Errno {
-        self.counters().error();
+        self.meter().error();
         let errno = errno(error, access);
         if matches!(error, DeviceError::Fenced) {
             self.fenced.store(true, Ordering::Relaxed);

@@ -25,12 +25,12 @@ use std::{
 };
 
 use block_device::{
-    BlockDevice, ByteLength, DiskId, ExportCounters, FenceError, FenceMode, Pace, PlaneActivity,
-    Rates,
+    BlockDevice, ByteLength, DiskId, ExportCounters, ExportMeter, FenceError, FenceMode, Pace,
+    PlaneActivity, Rates,
 };
 use parking_lot::{Condvar, Mutex};
 
-use crate::{counters::Counters, socket::Socket};
+use crate::socket::Socket;
 
 /// How long answers on their way may take to be taken by clients once an export closes. Long
 /// against a busy client's next read, short against a reset that somebody waits for.
@@ -242,7 +242,7 @@ struct Gate {
     roster: Mutex<Roster>,
     /// Told whenever a seat is given up.
     left: Condvar,
-    counters: Counters,
+    meter: ExportMeter,
     /// Ends with the export, so that nobody a fence waits for waits for a turn.
     pace: Arc<Pace>,
 }
@@ -281,7 +281,7 @@ impl Gate {
 
     fn counters(&self) -> ExportCounters {
         let connections = self.roster.lock().sockets.len();
-        self.counters.snapshot(u64::try_from(connections).unwrap_or(u64::MAX))
+        self.meter.snapshot(u64::try_from(connections).unwrap_or(u64::MAX))
     }
 }
 
@@ -310,7 +310,7 @@ impl Seat {
         let number = roster.next;
         roster.next += 1;
         roster.sockets.insert(number, Arc::clone(socket));
-        gate.counters.connection();
+        gate.meter.connection();
         let (gate, socket) = (Arc::clone(gate), Arc::clone(socket));
         Ok(Self { gate, number, socket, _session: session })
     }
@@ -320,8 +320,8 @@ impl Seat {
         self.gate.is_closing()
     }
 
-    pub(crate) fn counters(&self) -> &Counters {
-        &self.gate.counters
+    pub(crate) fn meter(&self) -> &ExportMeter {
+        &self.gate.meter
     }
 
     pub(crate) fn pace(&self) -> &Pace {

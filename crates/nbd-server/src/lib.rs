@@ -41,7 +41,6 @@ mod arrivals;
 pub mod client;
 mod connection;
 mod context;
-mod counters;
 mod errno;
 mod export_table;
 mod inbox;

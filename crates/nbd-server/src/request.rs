@@ -12,7 +12,7 @@
 //! sectors, is not empty, and where it is a payload it is at most [`LARGEST_PAYLOAD`].
 //! Left to others: doing it (`session`).
 
-use block_device::{ByteLength, ByteOffset, ByteRange, DeviceError, ZeroMode};
+use block_device::{ByteLength, ByteOffset, ByteRange, DeviceError, Operation, ZeroMode};
 
 use crate::{
     context::{Context, Contexts},
@@ -88,6 +88,17 @@ pub(crate) enum SlowCommand {
     Cache {
         range: ByteRange,
     },
+}
+
+impl SlowCommand {
+    /// What its time counts for; a hint counts for nothing.
+    pub(crate) fn operation(self) -> Option<Operation> {
+        match self {
+            Self::Flush => Some(Operation::Flush),
+            Self::Trim { .. } | Self::WriteZeroes { .. } => Some(Operation::Zero),
+            Self::Cache { .. } => None,
+        }
+    }
 }
 
 /// Into how many chunks the answer to a read may be cut.

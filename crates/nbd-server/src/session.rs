@@ -17,9 +17,9 @@
 //! 2. A write is answered after its last byte is stored, a forced one after a flush begun since.
 //! 3. Nothing is kept back: before this thread waits for the client, all its replies have left.
 
-use std::{io, sync::Arc};
+use std::{io, sync::Arc, time::Instant};
 
-use block_device::{ByteLength, ByteOffset, ByteRange, DeviceError, Durability};
+use block_device::{ByteLength, ByteOffset, ByteRange, DeviceError, Durability, Operation};
 
 use crate::{
     connection::Connection,
@@ -40,6 +40,7 @@ pub(crate) fn serve(connection: Connection) {
         inbox: Inbox::new(),
         outbox: Outbox::new(Arc::clone(&connection)),
         slow_lane: SlowLane::new(Arc::clone(&connection)),
+        begun: Instant::now(),
         connection,
     };
     let end = session.run();
@@ -53,6 +54,8 @@ struct Session {
     inbox: Inbox,
     outbox: Outbox,
     slow_lane: SlowLane,
+    /// When the request under way was taken.
+    begun: Instant,
     connection: Arc<Connection>,
 }
 
@@ -120,11 +123,17 @@ impl Session {
         Ok(())
     }
 
+    /// A request that is answered here took this long.
+    fn took(&self, operation: Operation) {
+        self.connection.meter().answered(operation, self.begun.elapsed());
+    }
+
     /// What is handed to the slow lane is counted there until it is answered.
     fn serve_counted(&mut self, head: &RequestHead) -> Result<(), End> {
-        self.connection.counters().begun();
+        self.connection.meter().begun();
+        self.begun = Instant::now();
         let served = self.serve(head);
-        self.connection.counters().ended();
+        self.connection.meter().ended();
         served
     }
 
@@ -142,7 +151,7 @@ impl Session {
     }
 
     fn read(&mut self, asked: Asked, range: ByteRange, pieces: Pieces) -> Result<(), End> {
-        self.connection.counters().read(range.length());
+        self.connection.meter().asked(Operation::Read, range.length());
         self.await_turn(range.length())?;
         let whole = usize_of(range.length());
         let head = self.connection.agreed.style.data_head_length();
@@ -172,6 +181,7 @@ impl Session {
             self.outbox.commit(head + length)?;
             start = end;
         }
+        self.took(Operation::Read);
         Ok(())
     }
 
@@ -179,7 +189,7 @@ impl Session {
     fn read_large(&mut self, asked: Asked, range: ByteRange) -> Result<(), End> {
         let head = self.connection.agreed.style.data_head_length();
         let Some(mut reply) = LargeReply::take(head + usize_of(range.length())) else {
-            self.connection.counters().error();
+            self.connection.meter().error();
             return self.fail(asked, Errno::OutOfMemory);
         };
         let data = &mut reply.bytes[head..];
@@ -191,12 +201,13 @@ impl Session {
         }
         let style = self.connection.agreed.style;
         style.put_data_head(&mut reply.bytes, asked, range.start(), true);
+        self.took(Operation::Read);
         self.outbox.flush()?;
         Ok(self.connection.send(&reply.bytes)?)
     }
 
     fn write(&mut self, asked: Asked, range: ByteRange, durable: bool) -> Result<(), End> {
-        self.connection.counters().write(range.length());
+        self.connection.meter().asked(Operation::Write, range.length());
         self.await_turn(range.length())?;
         let mut outcome = Ok(());
         let mut start = range.start();
@@ -214,8 +225,11 @@ impl Session {
             start = end;
         }
         match outcome {
-            Ok(()) if durable => self.submit(asked, SlowCommand::Flush),
-            Ok(()) => self.done(asked),
+            Ok(()) if durable => self.submit(asked, SlowCommand::Flush, Some(Operation::Write)),
+            Ok(()) => {
+                self.took(Operation::Write);
+                self.done(asked)
+            }
             Err(error) => {
                 let errno = self.connection.failed(&error, Access::Store);
                 self.fail(asked, errno)
@@ -239,7 +253,7 @@ impl Session {
             Ok(Command::BlockStatus(query)) => self.block_status(head.asked(), query),
             Ok(_) => unreachable!("what is chosen is a block status"),
             Err(errno) => {
-                self.connection.counters().error();
+                self.connection.meter().error();
                 self.fail(head.asked(), errno)
             }
         }
@@ -267,21 +281,22 @@ impl Session {
     }
 
     fn hand_over(&mut self, asked: Asked, command: SlowCommand) -> Result<(), End> {
-        let counters = self.connection.counters();
+        let meter = self.connection.meter();
         // Spec ("NBD_CMD_FLAG_FAST_ZERO"): quickly, and before anything is changed.
         if self.is_too_slow(command) {
-            counters.error();
+            meter.error();
             return self.fail(asked, Errno::NotSupported);
         }
+        let operation = command.operation();
         match command {
-            SlowCommand::Flush => counters.flush(),
+            SlowCommand::Flush => meter.asked(Operation::Flush, 0),
             SlowCommand::Trim { range, .. } | SlowCommand::WriteZeroes { range, .. } => {
-                counters.zeroing(range.length());
+                meter.asked(Operation::Zero, range.length());
                 self.await_turn(0)?;
             }
             SlowCommand::Cache { .. } => {}
         }
-        self.submit(asked, command)
+        self.submit(asked, command, operation)
     }
 
     /// Whether this is a zeroing that is wanted only if it is fast, and would not be.
@@ -292,20 +307,26 @@ impl Session {
         self.connection.device().is_ok_and(|device| !device.zeroes_fast(offset, length))
     }
 
-    fn submit(&mut self, asked: Asked, command: SlowCommand) -> Result<(), End> {
+    /// To the slow lane, which answers it.
+    fn submit(
+        &mut self,
+        asked: Asked,
+        command: SlowCommand,
+        operation: Option<Operation>,
+    ) -> Result<(), End> {
         // The lane may make this thread wait, and what is answered must not wait with it.
         self.outbox.flush()?;
-        match self.slow_lane.submit(Job { asked, command }) {
+        match self.slow_lane.submit(Job { asked, command, operation, begun: self.begun }) {
             Ok(()) => Ok(()),
             Err(errno) => {
-                self.connection.counters().error();
+                self.connection.meter().error();
                 self.fail(asked, errno)
             }
         }
     }
 
     fn refuse(&mut self, head: &RequestHead, errno: Errno) -> Result<(), End> {
-        self.connection.counters().error();
+        self.connection.meter().error();
         let style = self.connection.agreed.style;
         let payload = head.payload(style);
         if payload > RequestHead::largest_dropped(style) {

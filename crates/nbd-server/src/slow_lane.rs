@@ -10,9 +10,10 @@ use std::{
     io,
     sync::Arc,
     thread::{self, JoinHandle},
+    time::Instant,
 };
 
-use block_device::{ByteLength, ByteOffset, ByteRange, DeviceError, Durability};
+use block_device::{ByteLength, ByteOffset, ByteRange, DeviceError, Durability, Operation};
 use parking_lot::{Condvar, Mutex};
 
 use crate::{
@@ -36,6 +37,9 @@ const STRETCH: u64 = 1 << 30;
 pub(crate) struct Job {
     pub(crate) asked: Asked,
     pub(crate) command: SlowCommand,
+    /// What its time counts for, if it counts.
+    pub(crate) operation: Option<Operation>,
+    pub(crate) begun: Instant,
 }
 
 /// The way to the helper thread, which is started by the first job and ended with this value.
@@ -76,7 +80,7 @@ impl SlowLane {
         if state.ended {
             return Err(Errno::InputOutput);
         }
-        self.connection.counters().begun();
+        self.connection.meter().begun();
         state.jobs.push(job);
         self.queue.changed.notify_all();
         Ok(())
@@ -137,9 +141,9 @@ impl Worker {
         while self.queue.clone().take(&mut jobs) {
             for job in jobs.drain(..) {
                 match self.begin(job.command) {
-                    Ok(Rest::Flush) => unflushed.push(job.asked),
-                    Ok(Rest::Nothing) => self.answer(job.asked, None),
-                    Err((error, access)) => self.answer(job.asked, Some((&error, access))),
+                    Ok(Rest::Flush) => unflushed.push(job),
+                    Ok(Rest::Nothing) => self.answer(job, None),
+                    Err((error, access)) => self.answer(job, Some((&error, access))),
                 }
             }
             self.send();
@@ -185,27 +189,32 @@ impl Worker {
         Ok(())
     }
 
-    fn flush(&mut self, unflushed: &mut Vec<Asked>) {
+    fn flush(&mut self, unflushed: &mut Vec<Job>) {
         if unflushed.is_empty() {
             return;
         }
         let outcome = self.connection.device().and_then(|device| device.flush());
-        for asked in unflushed.drain(..) {
-            self.answer(asked, outcome.as_ref().err().map(|error| (error, Access::Look)));
+        for job in unflushed.drain(..) {
+            self.answer(job, outcome.as_ref().err().map(|error| (error, Access::Look)));
         }
         self.send();
     }
 
-    fn answer(&mut self, asked: Asked, failure: Option<(&DeviceError, Access)>) {
-        let style = self.connection.agreed.style;
+    fn answer(&mut self, job: Job, failure: Option<(&DeviceError, Access)>) {
+        let (style, asked) = (self.connection.agreed.style, job.asked);
         match failure {
-            None => self.replies.extend(style.done(asked).as_ref()),
+            None => {
+                let meter = self.connection.meter();
+                let counted = job.operation.into_iter();
+                counted.for_each(|operation| meter.answered(operation, job.begun.elapsed()));
+                self.replies.extend(style.done(asked).as_ref());
+            }
             Some((error, access)) => {
                 let errno = self.connection.failed(error, access);
                 self.replies.extend(style.failed(asked, errno));
             }
         }
-        self.connection.counters().ended();
+        self.connection.meter().ended();
     }
 
     fn send(&mut self) {

@@ -18,7 +18,13 @@ fn fio(arguments: &[&str]) -> serde_json::Value {
 fn random_writes_are_verified_by_their_checksums() {
     let mut bench = Bench::new();
     let uri = format!("--uri={}", bench.uri());
-    let verify = ["--verify=crc32c", "--verify_fatal=1", "--randseed=7", "--rw=randwrite"];
+    let verify = [
+        "--verify=crc32c",
+        "--verify_fatal=1",
+        "--verify_state_save=0",
+        "--randseed=7",
+        "--rw=randwrite",
+    ];
     let shape = ["--bs=4k", "--iodepth=16", "--fsync=256"];
     let over_nbd = ["--ioengine=nbd", &uri];
     let done = fio(&[&over_nbd[..], &PLACE, &shape, &verify, &["--do_verify=1"]].concat());
