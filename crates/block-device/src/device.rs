@@ -6,7 +6,7 @@
 
 use std::fmt::Debug;
 
-use crate::{ByteLength, ByteOffset, DeviceError};
+use crate::{ByteLength, ByteOffset, ByteRange, DeviceError};
 
 /// When a write is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +44,15 @@ pub struct Extent {
     pub length: ByteLength,
     /// How they are held.
     pub kind: ExtentKind,
+}
+
+/// A stretch of a disk that was changed, or was not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// How many bytes.
+    pub length: ByteLength,
+    /// Whether they may be others than before.
+    pub is_changed: bool,
 }
 
 /// A disk as the data planes see it.
@@ -95,4 +104,21 @@ pub trait BlockDevice: Send + Sync + Debug {
         length: ByteLength,
         most: usize,
     ) -> Result<Vec<Extent>, DeviceError>;
+
+    /// Whether [`BlockDevice::changes`] knows more than that all may be changed.
+    fn tracks_changes(&self) -> bool {
+        false
+    }
+
+    /// What was written or zeroed since the disk was made, was reset, or had its last snapshot,
+    /// whichever came last; told as [`BlockDevice::extents`] tells what it does.
+    fn changes(
+        &self,
+        offset: ByteOffset,
+        length: ByteLength,
+        most: usize,
+    ) -> Result<Vec<Change>, DeviceError> {
+        ByteRange::checked(offset, length, self.size())?;
+        Ok(if most == 0 { Vec::new() } else { vec![Change { length, is_changed: true }] })
+    }
 }

@@ -20,7 +20,7 @@ mod meter;
 mod pace;
 mod units;
 
-pub use device::{BlockDevice, Durability, Extent, ExtentKind, ZeroMode};
+pub use device::{BlockDevice, Change, Durability, Extent, ExtentKind, ZeroMode};
 pub use error::DeviceError;
 pub use export::{
     ExportCounters, ExportFence, ExportPlane, FenceError, FenceMode, NoExports, PlaneActivity,

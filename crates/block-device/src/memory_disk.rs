@@ -3,13 +3,16 @@
 //! What must always hold: it keeps the whole contract of [`BlockDevice`], in the plainest way.
 //! It can be fenced, made read-only and told to fail, so that a front can be tested on all of it.
 
-use std::sync::{
-    RwLock, RwLockReadGuard, RwLockWriteGuard,
-    atomic::{AtomicBool, AtomicU64, Ordering},
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
 };
 
 use crate::{
-    BLOCK, BlockDevice, ByteLength, ByteOffset, ByteRange, DeviceError, Durability, Extent,
+    BLOCK, BlockDevice, ByteLength, ByteOffset, ByteRange, Change, DeviceError, Durability, Extent,
     ExtentKind, ZeroMode,
 };
 
@@ -17,6 +20,8 @@ use crate::{
 #[derive(Debug)]
 pub struct MemoryDisk {
     bytes: RwLock<Vec<u8>>,
+    /// Blocks that a change touched. Taken after `bytes`.
+    touched: Mutex<BTreeSet<u64>>,
     read_only: bool,
     /// Set once, by [`MemoryDisk::fence`].
     fenced: AtomicBool,
@@ -39,6 +44,7 @@ impl MemoryDisk {
     fn holding(bytes: Vec<u8>, read_only: bool) -> Self {
         Self {
             bytes: RwLock::new(bytes),
+            touched: Mutex::default(),
             read_only,
             fenced: AtomicBool::new(false),
             flushes: AtomicU64::new(0),
@@ -58,11 +64,11 @@ impl MemoryDisk {
     }
 
     fn shared(&self) -> RwLockReadGuard<'_, Vec<u8>> {
-        self.bytes.read().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.bytes.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn exclusive(&self) -> RwLockWriteGuard<'_, Vec<u8>> {
-        self.bytes.write().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.bytes.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn check(
@@ -90,6 +96,8 @@ impl MemoryDisk {
         if self.read_only {
             return Err(DeviceError::ReadOnly);
         }
+        let blocks = offset.get() / BLOCK..(offset.get() + length.get()).div_ceil(BLOCK);
+        self.touched.lock().unwrap_or_else(PoisonError::into_inner).extend(blocks);
         change(&mut bytes[range]);
         Ok(())
     }
@@ -182,6 +190,38 @@ impl BlockDevice for MemoryDisk {
             }
         }
         Ok(extents)
+    }
+
+    fn tracks_changes(&self) -> bool {
+        true
+    }
+
+    fn changes(
+        &self,
+        offset: ByteOffset,
+        length: ByteLength,
+        most: usize,
+    ) -> Result<Vec<Change>, DeviceError> {
+        let bytes = self.shared();
+        self.check(&bytes, offset, length)?;
+        let touched = self.touched.lock().unwrap_or_else(PoisonError::into_inner);
+        let end = offset.get() + length.get();
+        let mut changes: Vec<Change> = Vec::new();
+        let mut place = offset.get();
+        while place < end {
+            let next = (place / BLOCK * BLOCK + BLOCK).min(end);
+            let is_changed = touched.contains(&(place / BLOCK));
+            let full = changes.len() == most;
+            match changes.last_mut() {
+                Some(last) if last.is_changed == is_changed => {
+                    last.length = ByteLength::new(last.length.get() + next - place);
+                }
+                _ if full => break,
+                _ => changes.push(Change { length: ByteLength::new(next - place), is_changed }),
+            }
+            place = next;
+        }
+        Ok(changes)
     }
 }
 

@@ -23,12 +23,13 @@ use std::{
 };
 
 use block_device::{
-    BLOCK, BlockDevice, ByteLength, ByteOffset, ByteRange, CLUSTER, DeviceError, DiskId,
+    BLOCK, BlockDevice, ByteLength, ByteOffset, ByteRange, CLUSTER, Change, DeviceError, DiskId,
     Durability, Extent, ExtentKind, ZeroMode,
 };
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 
 use crate::{
+    changed_blocks,
     error::StoreError,
     geometry::clusters_of,
     head::{Below, Head, OpenedHead, Position},
@@ -602,6 +603,21 @@ impl BlockDevice for DiskHandle {
         let state = self.enter()?;
         let range = ByteRange::checked(offset, length, state.size())?;
         stack_extents(&state.stack()?, range, most)
+    }
+
+    fn tracks_changes(&self) -> bool {
+        true
+    }
+
+    fn changes(
+        &self,
+        offset: ByteOffset,
+        length: ByteLength,
+        most: usize,
+    ) -> Result<Vec<Change>, DeviceError> {
+        let state = self.enter()?;
+        let range = ByteRange::checked(offset, length, state.size())?;
+        changed_blocks::changes(state.stack()?.head, range, most)
     }
 }
 

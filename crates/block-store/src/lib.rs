@@ -39,6 +39,7 @@
 //!
 //! Left to others: the catalog of resources and rules, exports to clients, the wire.
 
+mod changed_blocks;
 mod changed_clusters;
 mod checked_sectors;
 mod cluster_map;

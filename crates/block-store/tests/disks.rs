@@ -472,6 +472,62 @@ fn requests_that_no_disk_can_take_are_refused_and_change_nothing() {
     }
 }
 
+/// The changed stretches of a disk, as start and end.
+fn changed(disk: &DiskHandle) -> Vec<(u64, u64)> {
+    let mut place = 0;
+    let mut changed = Vec::new();
+    for change in disk.changes(ByteOffset::ZERO, disk.size(), 100).unwrap() {
+        let end = place + change.length.get();
+        if change.is_changed {
+            changed.push((place, end));
+        }
+        place = end;
+    }
+    assert_eq!(place, disk.size().get());
+    changed
+}
+
+#[test]
+fn changes_are_what_was_written_or_zeroed_since_the_reset_or_the_snapshot() {
+    let mut place = Place::new();
+    let image = place.image(&[7; 4 * 65536]);
+    let id = place.disk("d-1", MIB + 512, Some(image));
+    let mut disk = place.open(&id);
+    assert!(disk.tracks_changes());
+    assert_eq!(changed(&disk), []);
+    disk.write_at(&[1; 512], ByteOffset::new(512), Durability::Cached).unwrap();
+    disk.write_at(&[2; 8192], ByteOffset::new(65536 - 4096), Durability::Cached).unwrap();
+    disk.discard(ByteOffset::new(131_072), ByteLength::new(4096)).unwrap();
+    // The last block, which is not whole.
+    disk.write_at(&[3; 512], ByteOffset::new(MIB), Durability::Cached).unwrap();
+    let expected = [(0, 4096), (61440, 69632), (131_072, 135_168), (MIB, MIB + 512)];
+    assert_eq!(changed(&disk), expected);
+    // Part of it, with an end in a block.
+    let part = disk.changes(ByteOffset::new(512), ByteLength::new(65536), 100).unwrap();
+    let part: Vec<_> = part.iter().map(|it| (it.length.get(), it.is_changed)).collect();
+    assert_eq!(part, [(3584, true), (57344, false), (4608, true)]);
+    assert_eq!(disk.changes(ByteOffset::ZERO, disk.size(), 2).unwrap().len(), 2);
+    let past = disk.changes(ByteOffset::new(MIB), ByteLength::new(1024), 1);
+    assert!(matches!(past, Err(DeviceError::OutOfRange { .. })));
+    // They outlive the process, as what they tell of does.
+    disk.flush().unwrap();
+    drop(disk);
+    place.restart();
+    disk = place.open(&id);
+    assert_eq!(changed(&disk), expected);
+    // A reset makes the disk what it was made of: nothing is changed, and what is written counts.
+    place.reset(&id, Some(image));
+    disk = place.open(&id);
+    assert_eq!(changed(&disk), []);
+    disk.write_at(&[4; 4096], ByteOffset::new(4096), Durability::Cached).unwrap();
+    assert_eq!(changed(&disk), [(4096, 8192)]);
+    // From a snapshot on, changes are those that it does not hold.
+    place.snapshot(&id);
+    assert_eq!(changed(&disk), []);
+    disk.write_at(&[5; 4096], ByteOffset::ZERO, Durability::Cached).unwrap();
+    assert_eq!(changed(&disk), [(0, 4096)]);
+}
+
 #[test]
 fn zeroing_is_fast_where_a_cluster_of_whole_blocks_is_zeroed() {
     let place = Place::new();

@@ -11,6 +11,7 @@ mod handshake;
 mod incoming;
 
 use std::{
+    borrow::Cow,
     collections::{HashMap, VecDeque},
     io,
     net::{SocketAddr, TcpStream},
@@ -18,7 +19,7 @@ use std::{
     path::Path,
 };
 
-use block_device::{ByteLength, ByteOffset, Durability, Extent, ExtentKind, ZeroMode};
+use block_device::{ByteLength, ByteOffset, Change, Durability, Extent, ExtentKind, ZeroMode};
 use rustix::event::{PollFd, PollFlags, poll};
 
 use self::incoming::Incoming;
@@ -29,8 +30,8 @@ use crate::{
     request::RequestHead,
     socket::Socket,
     wire::{
-        CHUNK_DONE, CHUNK_MAGIC, Cookie, EXTENDED_CHUNK_MAGIC, Fields, SIMPLE_REPLY_MAGIC,
-        allocation_flag, chunk, command, command_flag, transmission_flag,
+        CHUNK_DONE, CHUNK_MAGIC, Cookie, EXTENDED_CHUNK_MAGIC, Fields, Message, SIMPLE_REPLY_MAGIC,
+        allocation_flag, chunk, command, command_flag, dirty_flag, transmission_flag,
     },
 };
 
@@ -62,6 +63,9 @@ pub enum ClientError {
     /// The server does not keep to the protocol.
     #[error("the NBD server sent nonsense: {0}")]
     Nonsense(&'static str),
+    /// The server does not tell this of the export.
+    #[error("the NBD server does not tell {0} of the export")]
+    NotTold(&'static str),
     /// A request of more than 4 GiB, which a request with compact headers cannot say, or a read of
     /// more than one could ever be.
     #[error("{0} bytes are too many for one NBD request")]
@@ -140,6 +144,13 @@ pub enum Request<'a> {
         /// How much.
         length: ByteLength,
     },
+    /// Gives [`Answer::Changes`], perhaps of the first part only.
+    Changes {
+        /// From where.
+        offset: ByteOffset,
+        /// How much.
+        length: ByteLength,
+    },
 }
 
 /// Which request an answer belongs to.
@@ -164,6 +175,8 @@ pub enum Answer {
     Data(Vec<u8>),
     /// The extents of a block status.
     Extents(Vec<Extent>),
+    /// What was changed of a stretch.
+    Changes(Vec<Change>),
 }
 
 /// A connection to one export.
@@ -264,7 +277,7 @@ impl NbdClient {
     pub fn read(&mut self, buffer: &mut [u8], offset: ByteOffset) -> Result<(), ClientError> {
         match self.ask(Request::Read { offset, length: ByteLength::of(buffer) })? {
             Answer::Data(data) => buffer.copy_from_slice(&data),
-            Answer::Done | Answer::Extents(_) => unreachable!("a read is answered by data"),
+            _ => unreachable!("a read is answered by data"),
         }
         Ok(())
     }
@@ -324,7 +337,20 @@ impl NbdClient {
     ) -> Result<Vec<Extent>, ClientError> {
         match self.ask(Request::BlockStatus { offset, length })? {
             Answer::Extents(extents) => Ok(extents),
-            Answer::Done | Answer::Data(_) => unreachable!("a status is answered by extents"),
+            _ => unreachable!("a status is answered by extents"),
+        }
+    }
+
+    /// What the disk changed of the stretch since it was made, was reset, or had its last
+    /// snapshot; the answer may end early.
+    pub fn changes(
+        &mut self,
+        offset: ByteOffset,
+        length: ByteLength,
+    ) -> Result<Vec<Change>, ClientError> {
+        match self.ask(Request::Changes { offset, length })? {
+            Answer::Changes(changes) => Ok(changes),
+            _ => unreachable!("this is answered by changes"),
         }
     }
 
@@ -362,10 +388,10 @@ impl NbdClient {
         let pending = Pending { offset: head.offset, answer, error: None };
         self.in_flight.insert(head.cookie, pending);
         if payload.len() < SMALL_PAYLOAD {
-            self.outgoing.extend(payload);
+            self.outgoing.extend(payload.as_ref());
         } else {
             self.send_gathered()?;
-            self.send(payload)?;
+            self.send(&payload)?;
         }
         if self.outgoing.len() >= ENOUGH {
             self.send_gathered()?;
@@ -394,8 +420,8 @@ impl NbdClient {
     fn encode<'a>(
         &mut self,
         request: Request<'a>,
-    ) -> Result<(RequestHead, &'a [u8], Answer), ClientError> {
-        let none: &[u8] = &[];
+    ) -> Result<(RequestHead, Cow<'a, [u8]>, Answer), ClientError> {
+        let none = Cow::Borrowed(&[][..]);
         Ok(match request {
             Request::Read { offset, length } => {
                 let head = self.head(command::READ, 0, offset, length);
@@ -410,7 +436,7 @@ impl NbdClient {
                 let payload = if extended { command_flag::PAYLOAD_LENGTH } else { 0 };
                 let flags = durability_flag(durability) | payload;
                 let head = self.head(command::WRITE, flags, offset, ByteLength::of(data));
-                (head, data, Answer::Done)
+                (head, Cow::Borrowed(data), Answer::Done)
             }
             Request::Flush => {
                 let head = self.head(command::FLUSH, 0, ByteOffset::ZERO, ByteLength::ZERO);
@@ -431,10 +457,33 @@ impl NbdClient {
                 (self.head(command::CACHE, 0, offset, length), none, Answer::Done)
             }
             Request::BlockStatus { offset, length } => {
-                let head = self.head(command::BLOCK_STATUS, 0, offset, length);
-                (head, none, Answer::Extents(Vec::new()))
+                let (head, choice) = self.status(Context::Allocation, offset, length)?;
+                (head, choice, Answer::Extents(Vec::new()))
+            }
+            Request::Changes { offset, length } => {
+                let (head, choice) = self.status(Context::Dirty, offset, length)?;
+                (head, choice, Answer::Changes(Vec::new()))
             }
         })
+    }
+
+    /// A block status of one context: chosen by a payload where the server takes one, else the
+    /// others are told too.
+    fn status(
+        &mut self,
+        wanted: Context,
+        offset: ByteOffset,
+        length: ByteLength,
+    ) -> Result<(RequestHead, Cow<'static, [u8]>), ClientError> {
+        let told = self.told.contexts.iter().find(|(_, context)| *context == wanted);
+        let id = told.ok_or(ClientError::NotTold(wanted.title()))?.0;
+        if self.told.flags & transmission_flag::BLOCK_STATUS_PAYLOAD == 0 {
+            let head = self.head(command::BLOCK_STATUS, 0, offset, length);
+            return Ok((head, Cow::Borrowed(&[])));
+        }
+        let choice = Message::default().u64(length.get()).u32(id).into_bytes();
+        let (flags, length) = (command_flag::PAYLOAD_LENGTH, ByteLength::of(&choice));
+        Ok((self.head(command::BLOCK_STATUS, flags, offset, length), Cow::Owned(choice)))
     }
 
     fn head(
@@ -627,6 +676,12 @@ impl Pending {
                 (Context::Allocation, Answer::Extents(extents)) => {
                     extents.push(Extent { length, kind: extent_kind(flags) });
                 }
+                (Context::Dirty, Answer::Changes(changes)) => {
+                    let is_changed = flags & dirty_flag::DIRTY != 0;
+                    changes.push(Change { length, is_changed });
+                }
+                // The other context of the same request.
+                (_, Answer::Extents(_) | Answer::Changes(_)) => {}
                 _ => return Err(ClientError::Nonsense("extents nobody asked for")),
             }
         }

@@ -9,6 +9,8 @@
 pub(crate) enum Context {
     /// Whether bytes are stored, and whether they are zeros.
     Allocation,
+    /// What the disk changed since it was made, was reset, or had its last snapshot.
+    Dirty,
 }
 
 /// Contexts that were set for a session.
@@ -16,12 +18,17 @@ pub(crate) enum Context {
 pub(crate) struct Contexts(u32);
 
 impl Context {
-    pub(crate) const ALL: [Self; 1] = [Self::Allocation];
+    pub(crate) const ALL: [Self; 2] = [Self::Allocation, Self::Dirty];
 
     /// What clients ask for it by.
     pub(crate) fn name(self) -> &'static [u8] {
+        self.title().as_bytes()
+    }
+
+    pub(crate) fn title(self) -> &'static str {
         match self {
-            Self::Allocation => b"base:allocation",
+            Self::Allocation => "base:allocation",
+            Self::Dirty => "reinit:dirty",
         }
     }
 
@@ -29,6 +36,7 @@ impl Context {
     pub(crate) fn id(self) -> u32 {
         match self {
             Self::Allocation => 1,
+            Self::Dirty => 2,
         }
     }
 
@@ -92,5 +100,7 @@ mod tests {
         for query in [&b"base"[..], b"base:alloc", b"reinit:", b":", b""] {
             assert!(!Context::Allocation.is_listed_by(query));
         }
+        assert!(Context::Dirty.is_listed_by(b"reinit:"));
+        assert!(!Context::Dirty.is_listed_by(b"base:"));
     }
 }

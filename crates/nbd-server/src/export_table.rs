@@ -30,7 +30,7 @@ use block_device::{
 };
 use parking_lot::{Condvar, Mutex};
 
-use crate::socket::Socket;
+use crate::{context::Context, socket::Socket};
 
 /// How long answers on their way may take to be taken by clients once an export closes. Long
 /// against a busy client's next read, short against a reset that somebody waits for.
@@ -144,11 +144,6 @@ impl ExportTable {
         }
     }
 
-    /// Whether the export of that name is there and open.
-    pub(crate) fn find(&self, name: &[u8]) -> Result<(), Refusal> {
-        self.with(name, |_| ())
-    }
-
     /// What the export of that name offers, if it is open.
     pub(crate) fn offer(&self, name: &[u8]) -> Result<Offer, Refusal> {
         // Under the table's lock, which the end of a fence takes: nobody asks the device later.
@@ -224,11 +219,26 @@ impl Export {
 pub(crate) struct Offer {
     pub(crate) size: ByteLength,
     pub(crate) read_only: bool,
+    pub(crate) tracks_changes: bool,
 }
 
 impl Offer {
     pub(crate) fn of(device: &dyn BlockDevice) -> Self {
-        Self { size: device.size(), read_only: device.is_read_only() }
+        Self {
+            size: device.size(),
+            read_only: device.is_read_only(),
+            tracks_changes: device.tracks_changes(),
+        }
+    }
+
+    /// The contexts it can be asked for.
+    pub(crate) fn contexts(&self) -> impl Iterator<Item = Context> {
+        let tracks_changes = self.tracks_changes;
+        let has = move |context: &Context| match context {
+            Context::Allocation => true,
+            Context::Dirty => tracks_changes,
+        };
+        Context::ALL.into_iter().filter(has)
     }
 }
 

@@ -284,15 +284,16 @@ impl Handshake<'_> {
     }
 
     fn list_contexts(&self, code: u32, query: &ContextQuery<'_>) -> Result<(), HandshakeEnd> {
-        if let Err(refusal) = self.exports.find(query.export) {
-            return self.tell_refusal(code, refusal);
-        }
+        let offer = match self.exports.offer(query.export) {
+            Ok(offer) => offer,
+            Err(refusal) => return self.tell_refusal(code, refusal),
+        };
         // Spec: no query, or the bare namespace, asks for all of it.
         let wanted = |context: &Context| {
             query.queries.is_empty() || query.queries.iter().any(|it| context.is_listed_by(it))
         };
-        let wanted = Context::ALL.into_iter().filter(wanted);
-        wanted.into_iter().try_for_each(|context| self.tell_context(code, 0, context))?;
+        let mut wanted = offer.contexts().filter(wanted);
+        wanted.try_for_each(|context| self.tell_context(code, 0, context))?;
         self.acknowledge(code)
     }
 
@@ -303,15 +304,14 @@ impl Handshake<'_> {
             let text = "contexts need structured replies";
             return self.error(code, option_reply::INVALID, text);
         }
-        if let Err(refusal) = self.exports.find(query.export) {
-            return self.tell_refusal(code, refusal);
-        }
+        let offer = match self.exports.offer(query.export) {
+            Ok(offer) => offer,
+            Err(refusal) => return self.tell_refusal(code, refusal),
+        };
         let mut contexts = Contexts::default();
-        for context in Context::ALL {
-            if query.queries.contains(&context.name()) {
-                contexts.add(context);
-                self.tell_context(code, context.id(), context)?;
-            }
+        for context in offer.contexts().filter(|it| query.queries.contains(&it.name())) {
+            contexts.add(context);
+            self.tell_context(code, context.id(), context)?;
         }
         self.set = Some((query.export.to_vec(), contexts));
         self.acknowledge(code)

@@ -15,7 +15,7 @@ use crate::{
     context::Context,
     reply::{Asked, ChunkForm},
     request::StatusAnswer,
-    wire::{Message, allocation_flag, chunk, length_u32},
+    wire::{Message, allocation_flag, chunk, dirty_flag, length_u32},
 };
 
 /// The most extents of one block status: 64 KiB of reply at most. Clients ask on from where it
@@ -54,6 +54,14 @@ pub(crate) fn look(
             .map(|extent| Told {
                 length: extent.length.get(),
                 flags: allocation_flags(extent.kind),
+            })
+            .collect(),
+        Context::Dirty => device
+            .changes(offset, length, most)?
+            .iter()
+            .map(|change| Told {
+                length: change.length.get(),
+                flags: if change.is_changed { dirty_flag::DIRTY } else { 0 },
             })
             .collect(),
     };

@@ -141,6 +141,11 @@ pub(crate) mod allocation_flag {
     pub(crate) const ZERO: u32 = 1 << 1;
 }
 
+/// What `reinit:dirty` says of an extent.
+pub(crate) mod dirty_flag {
+    pub(crate) const DIRTY: u32 = 1 << 0;
+}
+
 /// What a client calls a request by; it comes back in the reply and means nothing to the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Cookie(pub(crate) u64);

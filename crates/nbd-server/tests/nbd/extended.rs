@@ -191,6 +191,51 @@ fn every_reply_is_extended_and_repeats_the_offset() {
 }
 
 #[test]
+fn a_status_of_two_contexts_is_a_chunk_of_each() {
+    let (test, disk) = TestServer::of_memory(MIB);
+    disk.write_at(&[0; 4096], at(4096), Durability::Cached).unwrap();
+    let mut raw = RawClient::open_extended(&test.path(), &["reinit:dirty", "base:allocation"]);
+    let numbers = |body: &[u8]| -> Vec<u32> {
+        (0..body.len()).step_by(4).map(|place| u32_at(body, place)).collect()
+    };
+    raw.send(&extended_request(0, 7, 6, 0, 16384));
+    let (flags, kind, body) = raw.extended_chunk(6, 0);
+    assert_eq!((flags, kind), (0, 6), "another one follows");
+    assert_eq!(numbers(&body), [1, 1, 0, 16384, 0, 2]);
+    let (flags, kind, body) = raw.extended_chunk(6, 0);
+    assert_eq!((flags, kind), (1, 6));
+    assert_eq!(numbers(&body), [2, 3, 0, 4096, 0, 0, 0, 4096, 0, 1, 0, 8192, 0, 0]);
+    // One of them is chosen, and of it one extent.
+    raw.send(&extended_request(PAYLOAD | 1 << 3, 7, 7, 4096, 12));
+    raw.send(&[0, 0, 0, 0, 0, 0, 0x20, 0, 0, 0, 0, 2]);
+    let (flags, kind, body) = raw.extended_chunk(7, 4096);
+    assert_eq!((flags, kind), (1, 6));
+    assert_eq!(numbers(&body), [2, 1, 0, 4096, 0, 1]);
+}
+
+#[test]
+fn changes_are_told_with_either_headers() {
+    let (test, _disk) = TestServer::of_memory(MIB);
+    for (turn, headers) in [Headers::Compact, Headers::Extended].into_iter().enumerate() {
+        let place = 65536 * (1 + u64::try_from(turn).unwrap());
+        let mut client = NbdClient::connect_unix_with(&test.path(), "disk", headers).unwrap();
+        let told = |client: &mut NbdClient| -> Vec<_> {
+            let changes = client.changes(at(place), bytes(65536)).unwrap();
+            changes.iter().map(|it| (it.length.get(), it.is_changed)).collect()
+        };
+        assert_eq!(told(&mut client), [(65536, false)]);
+        client.write(&[1; 512], at(place + 4096), Durability::Cached).unwrap();
+        assert_eq!(told(&mut client), [(4096, false), (4096, true), (57344, false)]);
+        // The other context is not mistaken for it.
+        assert_eq!(client.block_status(at(place + 8192), bytes(8192)).unwrap().len(), 1);
+    }
+    // A disk that does not track them.
+    let (test, _disk) = vast();
+    let unknown = test.client().changes(at(0), bytes(512));
+    assert!(matches!(unknown, Err(ClientError::NotTold("reinit:dirty"))));
+}
+
+#[test]
 fn extended_requests_that_cannot_be_done_leave_the_session_in_step() {
     let (test, disk) = TestServer::of_memory(MIB);
     let mut raw = RawClient::open_extended(&test.path(), &["base:allocation"]);

@@ -1,8 +1,8 @@
 //! "My client shakes hands in its own way": each option, well and badly put, in one session.
 
 use crate::support::{
-    ACK, EXTENDED_REQUIRED, INVALID, RawClient, SHUTDOWN, TOO_BIG, TestServer, UNKNOWN,
-    UNSUPPORTED, context_query, go, text, u16_at, u32_at,
+    ACK, EXTENDED_REQUIRED, Held, HeldDisk, INVALID, RawClient, SHUTDOWN, TOO_BIG, TestServer,
+    UNKNOWN, UNSUPPORTED, context_query, eventually, go, name, text, u16_at, u32_at,
 };
 
 #[test]
@@ -101,9 +101,20 @@ fn contexts_are_listed_and_set_for_one_export() {
     let (test, disk) = TestServer::of_memory(1 << 20);
     test.server.publish(&"other".parse().unwrap(), disk);
     let mut raw = test.raw();
-    for queries in [&[][..], &["base:"], &["base:allocation"], &["x:", "base:"]] {
+    let (allocation, dirty) = (&b"\0\0\0\0base:allocation"[..], &b"\0\0\0\0reinit:dirty"[..]);
+    let cases: [(&[&str], &[&[u8]]); 6] = [
+        (&[], &[allocation, dirty]),
+        (&["base:"], &[allocation]),
+        (&["base:allocation"], &[allocation]),
+        (&["x:", "reinit:"], &[dirty]),
+        (&["reinit:dirty", "base:"], &[allocation, dirty]),
+        (&["base", "reinit:dir"], &[]),
+    ];
+    for (queries, expected) in cases {
         raw.option(9, &context_query("disk", queries));
-        assert_eq!(raw.option_reply(9), (4, b"\0\0\0\0base:allocation".to_vec()));
+        for context in expected {
+            assert_eq!(raw.option_reply(9), (4, context.to_vec()));
+        }
         assert_eq!(raw.option_reply(9), (ACK, vec![]));
     }
     raw.option(9, &context_query("disk", &["qemu:"]));
@@ -121,6 +132,19 @@ fn contexts_are_listed_and_set_for_one_export() {
     raw.request(0, 7, 1, 0, 512);
     let (flags, kind, body) = raw.chunk(1);
     assert_eq!((flags, kind, u32_at(&body, 0)), (1, 0x8001, 22));
+}
+
+#[test]
+fn a_disk_that_does_not_track_its_changes_offers_none() {
+    let test = TestServer::start();
+    test.server.publish(&name(), HeldDisk::new(1 << 20, Held::Reads));
+    let mut raw = test.raw();
+    raw.option(8, &[]);
+    assert_eq!(raw.option_reply(8), (ACK, vec![]));
+    for code in [9, 10] {
+        raw.option(code, &context_query("disk", &["reinit:dirty"]));
+        assert_eq!(raw.option_reply(code), (ACK, vec![]));
+    }
 }
 
 #[test]
@@ -159,7 +183,6 @@ fn abort_is_acknowledged() {
 
 #[test]
 fn a_closing_export_says_so() {
-    use crate::support::{Held, HeldDisk, eventually, name};
     let test = TestServer::start();
     let disk = HeldDisk::new(1 << 20, Held::Flushes);
     test.server.publish(&name(), disk.clone());

@@ -123,6 +123,7 @@ fn qemu_nbd_lists_the_exports() {
         "opt block: 4096",
         "max block: 33554432",
         "base:allocation",
+        "reinit:dirty",
         "multi",
         "cache",
         "fast-zero",
