@@ -16,7 +16,11 @@ use ecs_http::{Limits, PerKey};
 use jiff::Timestamp;
 use serde::Deserialize;
 
-use crate::{args::ServeArgs, failure::Failure, size::Size};
+use crate::{
+    args::{NbdTls, ServeArgs},
+    failure::Failure,
+    size::Size,
+};
 
 /// Where HTTP is served when nobody says otherwise.
 const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 8520);
@@ -28,6 +32,8 @@ pub(crate) struct Config {
     /// HTTPS instead of HTTP.
     pub(crate) tls: bool,
     pub(crate) nbd_listen: Option<SocketAddr>,
+    /// TLS of NBD on TCP.
+    pub(crate) nbd_tls: NbdTls,
     pub(crate) settings: Settings,
     /// What one access key may ask; none = as much as it likes.
     pub(crate) per_key: Option<PerKey>,
@@ -55,6 +61,8 @@ struct ConfigFile {
     plain_http: Option<bool>,
     /// Where NBD is served on TCP as well.
     nbd_listen: Option<SocketAddr>,
+    /// Whether that goes through TLS.
+    nbd_tls: Option<NbdTls>,
     /// The region, as shown to clients.
     region: Option<String>,
     /// Its zones; the first is the default.
@@ -116,6 +124,7 @@ impl Config {
             listen,
             tls: false,
             nbd_listen: None,
+            nbd_tls: NbdTls::Off,
             settings: Settings::default(),
             per_key: None,
             connections_per_address: Limits::default().connections_per_address,
@@ -183,10 +192,13 @@ impl Config {
                  say --plain-http if what lies between encrypts"
             ));
         }
+        // Who has a certificate means that what leaves the machine is encrypted.
+        let usual = if tls { NbdTls::Required } else { NbdTls::Off };
         Ok(Self {
             listen,
             tls,
             nbd_listen: flags.nbd_listen.or(file.nbd_listen),
+            nbd_tls: flags.nbd_tls.or(file.nbd_tls).unwrap_or(usual),
             settings,
             per_key: per_key(file.rate_per_key, file.burst_per_key)?,
             connections_per_address: per_address(file.connections_per_address)?,
@@ -337,10 +349,24 @@ mod tests {
     }
 
     #[test]
+    fn nbd_on_tcp_is_encrypted_where_http_is_unless_somebody_says_otherwise() {
+        let of = |text, nbd_tls| {
+            let flags = ServeArgs { nbd_tls, ..ServeArgs::default() };
+            load(text, &flags).unwrap().nbd_tls
+        };
+        assert_eq!(of("", None), NbdTls::Off);
+        assert_eq!(of("tls = true", None), NbdTls::Required);
+        assert_eq!(of("tls = true\nnbd_tls = 'offered'", None), NbdTls::Offered);
+        assert_eq!(of("nbd_tls = 'required'", None), NbdTls::Required);
+        assert_eq!(of("nbd_tls = 'required'", Some(NbdTls::Off)), NbdTls::Off);
+    }
+
+    #[test]
     fn what_cannot_be_meant_is_refused_by_name_in_one_line() {
         for (text, named) in [
             ("hash_bandwith = 1", "hash_bandwith"),
             ("hash_bandwidth = 0", "hash_bandwidth"),
+            ("nbd_tls = 'perhaps'", "nbd_tls"),
             ("hash_bandwidth = -1", "hash_bandwidth"),
             ("minimum_system_disk = '100M'", "minimum_system_disk"),
             ("zones = []", "zones"),

@@ -25,7 +25,7 @@ use block_store::{FileStorage, Store, StoreError};
 use catalog::{Opening, SledCatalog};
 use cloud::{Cloud, OpenCloud, SystemClock};
 use ecs_http::{AuditPlace, Front, Limits, OpenFront, Tls};
-use nbd_server::NbdServer;
+use nbd_server::{NbdServer, TlsOffer};
 use serde_json::{Value, json};
 use tokio::{
     net::{TcpListener, UnixListener},
@@ -33,7 +33,7 @@ use tokio::{
     sync::oneshot,
 };
 
-use crate::{config::Config, failure::Failure, places::Places};
+use crate::{args::NbdTls, config::Config, failure::Failure, places::Places};
 
 /// A running daemon.
 #[derive(Debug)]
@@ -47,6 +47,8 @@ pub(crate) struct Daemon {
     http: SocketAddr,
     nbd_tcp: Option<SocketAddr>,
     tls: Option<Tls>,
+    https: bool,
+    nbd_tls: NbdTls,
     end: oneshot::Sender<()>,
     served: JoinHandle<()>,
 }
@@ -55,12 +57,15 @@ impl Daemon {
     /// Opens everything and serves it.
     pub(crate) fn start(places: &Places, config: Config) -> Result<Self, Failure> {
         places.check_sockets()?;
-        let tls = config.tls.then(|| load_tls(places)).transpose()?;
+        let (https, nbd_tls) = (config.tls, config.nbd_tls);
+        let needs_tls = https || (config.nbd_listen.is_some() && nbd_tls != NbdTls::Off);
+        let tls = needs_tls.then(|| load_tls(places)).transpose()?;
         let runtime = Runtime::new().context("starting the threads of the HTTP front")?;
         // Ports first: one that is taken must be found out before the store is touched.
         let tcp = listen_http(&runtime, places, config.listen)?;
         let http = tcp.local_addr().context("asking for the HTTP address")?;
         let nbd = NbdServer::new(nbd_server::Limits::default());
+        nbd.set_tls(offer_tls(tls.as_ref(), nbd_tls));
         let nbd_tcp = config.nbd_listen.map(|address| listen_nbd(&nbd, address)).transpose()?;
 
         let store = open_store(places)?;
@@ -92,7 +97,7 @@ impl Daemon {
                 file_bytes: config.audit_size,
                 files_kept: config.audit_keep,
             }),
-            tls: tls.clone(),
+            tls: tls.clone().filter(|_| https),
         });
         let front = front.context("opening the record of used nonces and the audit log")?;
         let (end, ended) = oneshot::channel();
@@ -105,7 +110,21 @@ impl Daemon {
         });
         let served = served.context("starting the thread of the HTTP front")?;
         let places = places.clone();
-        Ok(Self { places, runtime, store, catalog, cloud, nbd, http, nbd_tcp, tls, end, served })
+        Ok(Self {
+            places,
+            runtime,
+            store,
+            catalog,
+            cloud,
+            nbd,
+            http,
+            nbd_tcp,
+            tls,
+            https,
+            nbd_tls,
+            end,
+            served,
+        })
     }
 
     /// Where it serves HTTP.
@@ -121,18 +140,19 @@ impl Daemon {
     /// What a waiting script wants to know.
     pub(crate) fn ready_line(&self) -> Value {
         let unix = format!("nbd+unix:///?socket={}", self.places.nbd_socket().display());
-        let tcp = self.nbd_tcp.map(|address| format!("nbd://{address}"));
+        let scheme = if self.nbd_tls == NbdTls::Required { "nbds" } else { "nbd" };
+        let tcp = self.nbd_tcp.map(|address| format!("{scheme}://{address}"));
         let nbd: Vec<String> = [Some(unix), tcp].into_iter().flatten().collect();
         json!({
             "event": "ready",
             "http": self.http.to_string(),
-            "tls": self.tls.is_some(),
+            "tls": self.https,
             "nbd": nbd,
             "store": self.places.store(),
         })
     }
 
-    /// Whether it serves HTTPS.
+    /// Whether it serves anything with a certificate.
     pub(crate) fn has_tls(&self) -> bool {
         self.tls.is_some()
     }
@@ -140,7 +160,10 @@ impl Daemon {
     /// Reads the certificate anew, for connections from now on. One that cannot be used changes nothing.
     pub(crate) fn reload_tls(&self) {
         match self.tls.as_ref().map(Tls::reload) {
-            Some(Ok(())) => tracing::info!("the certificate was read anew"),
+            Some(Ok(())) => {
+                self.nbd.set_tls(offer_tls(self.tls.as_ref(), self.nbd_tls));
+                tracing::info!("the certificate was read anew");
+            }
             Some(Err(error)) => tracing::error!(%error, "the old certificate stays"),
             None => {}
         }
@@ -181,6 +204,16 @@ fn load_tls(places: &Places) -> Result<Tls, Failure> {
             format!("`reinit --store {} tls init` makes a certificate", places.store().display());
         Failure::local("TlsUnavailable", format!("{error}; {next}"))
     })
+}
+
+/// What NBD on TCP is served with.
+fn offer_tls(tls: Option<&Tls>, mode: NbdTls) -> Option<TlsOffer> {
+    let is_required = match mode {
+        NbdTls::Off => return None,
+        NbdTls::Offered => false,
+        NbdTls::Required => true,
+    };
+    tls.map(|tls| TlsOffer { config: tls.config(), is_required })
 }
 
 fn listen_http(

@@ -50,6 +50,13 @@ impl Tls {
         Ok(())
     }
 
+    /// What is served with now, for a protocol that is not HTTP.
+    pub fn config(&self) -> Arc<ServerConfig> {
+        let mut config = ServerConfig::clone(&self.present.get_inner());
+        config.alpn_protocols.clear();
+        Arc::new(config)
+    }
+
     /// The server's side of a handshake.
     pub(crate) async fn accept<S>(
         &self,

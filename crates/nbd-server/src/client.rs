@@ -29,6 +29,7 @@ use crate::{
     reply::{ChunkForm, ReplyStyle},
     request::RequestHead,
     socket::Socket,
+    tls::TlsWish,
     wire::{
         CHUNK_DONE, CHUNK_MAGIC, Cookie, EXTENDED_CHUNK_MAGIC, Fields, Message, SIMPLE_REPLY_MAGIC,
         allocation_flag, chunk, command, command_flag, dirty_flag, transmission_flag,
@@ -232,16 +233,32 @@ impl NbdClient {
         export: &str,
         headers: Headers,
     ) -> Result<Self, ClientError> {
-        Self::connect(Socket::unix(UnixStream::connect(path)?), export, headers)
+        Self::connect(Socket::unix(UnixStream::connect(path)?), export, headers, None)
     }
 
     /// Connects to an export over TCP.
     pub fn connect_tcp(address: SocketAddr, export: &str) -> Result<Self, ClientError> {
-        Self::connect(Socket::tcp(TcpStream::connect(address)?), export, Headers::default())
+        let socket = Socket::tcp(TcpStream::connect(address)?);
+        Self::connect(socket, export, Headers::default(), None)
     }
 
-    fn connect(socket: Socket, export: &str, headers: Headers) -> Result<Self, ClientError> {
-        let told = handshake::shake(&socket, export, headers)?;
+    /// Connects to an export over TCP, and says nothing to a server that has no TLS.
+    pub fn connect_tls(
+        address: SocketAddr,
+        export: &str,
+        tls: &TlsWish,
+    ) -> Result<Self, ClientError> {
+        let socket = Socket::tcp(TcpStream::connect(address)?);
+        Self::connect(socket, export, Headers::default(), Some(tls))
+    }
+
+    fn connect(
+        socket: Socket,
+        export: &str,
+        headers: Headers,
+        tls: Option<&TlsWish>,
+    ) -> Result<Self, ClientError> {
+        let told = handshake::shake(&socket, export, headers, tls)?;
         Ok(Self {
             socket,
             told,
@@ -361,7 +378,9 @@ impl NbdClient {
         }
         let head = self.head(command::DISCONNECT, 0, ByteOffset::ZERO, ByteLength::ZERO);
         self.put(&head)?;
-        self.send_gathered()
+        self.send_gathered()?;
+        self.socket.say_goodbye();
+        Ok(())
     }
 
     fn ask(&mut self, request: Request<'_>) -> Result<Answer, ClientError> {
@@ -508,7 +527,7 @@ impl NbdClient {
 
     /// Sends everything, and takes replies while the server takes nothing.
     fn send(&mut self, mut bytes: &[u8]) -> Result<(), ClientError> {
-        while !bytes.is_empty() {
+        while !bytes.is_empty() || self.socket.holds_unsent() {
             match self.socket.send_now(bytes) {
                 Ok(sent) => bytes = &bytes[sent..],
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {

@@ -25,12 +25,12 @@ use std::{
 };
 
 use block_device::{
-    BlockDevice, ByteLength, DiskId, ExportCounters, ExportMeter, FenceError, FenceMode, Pace,
-    PlaneActivity, Rates,
+    BlockDevice, DiskId, ExportCounters, ExportMeter, FenceError, FenceMode, Pace, PlaneActivity,
+    Rates,
 };
 use parking_lot::{Condvar, Mutex};
 
-use crate::{context::Context, socket::Socket};
+use crate::{offer::Offer, socket::Socket};
 
 /// How long answers on their way may take to be taken by clients once an export closes. Long
 /// against a busy client's next read, short against a reset that somebody waits for.
@@ -211,34 +211,6 @@ impl Export {
                 .flush()
                 .map_err(|error| FenceError { disk: self.name.clone(), detail: error.to_string() }),
         }
-    }
-}
-
-/// What a client is told of an export before it uses it.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Offer {
-    pub(crate) size: ByteLength,
-    pub(crate) read_only: bool,
-    pub(crate) tracks_changes: bool,
-}
-
-impl Offer {
-    pub(crate) fn of(device: &dyn BlockDevice) -> Self {
-        Self {
-            size: device.size(),
-            read_only: device.is_read_only(),
-            tracks_changes: device.tracks_changes(),
-        }
-    }
-
-    /// The contexts it can be asked for.
-    pub(crate) fn contexts(&self) -> impl Iterator<Item = Context> {
-        let tracks_changes = self.tracks_changes;
-        let has = move |context: &Context| match context {
-            Context::Allocation => true,
-            Context::Dirty => tracks_changes,
-        };
-        Context::ALL.into_iter().filter(has)
     }
 }
 

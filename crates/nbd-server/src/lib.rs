@@ -47,6 +47,7 @@ mod inbox;
 mod large_replies;
 mod line;
 mod negotiation;
+mod offer;
 mod option;
 mod outbox;
 mod reply;
@@ -56,8 +57,10 @@ mod session;
 mod slow_lane;
 mod socket;
 mod status;
+mod tls;
 mod wire;
 
 pub use block_device::ExportCounters;
 pub use errno::Errno;
 pub use serve::{Limits, NbdServer};
+pub use tls::{TlsOffer, TlsWish};

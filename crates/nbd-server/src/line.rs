@@ -4,7 +4,11 @@
 
 use std::{sync::Arc, time::Instant};
 
-use crate::{negotiation::HandshakeEnd, socket::Socket, wire::Message};
+use crate::{
+    negotiation::HandshakeEnd,
+    socket::{Socket, Wait},
+    wire::Message,
+};
 
 /// The socket until the deadline.
 pub(crate) struct Line<'a> {
@@ -43,12 +47,7 @@ impl Line<'_> {
 
     fn fill(&self, mut buffer: &mut [u8]) -> Result<(), HandshakeEnd> {
         while !buffer.is_empty() {
-            let left = self.deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return Err(HandshakeEnd::Nonsense("too slow"));
-            }
-            self.socket.set_receive_timeout(Some(left))?;
-            match self.socket.receive(buffer)? {
+            match self.socket.receive_within(buffer, Wait::Until(self.deadline))? {
                 0 => return Err(HandshakeEnd::Aborted),
                 received => buffer = &mut buffer[received..],
             }

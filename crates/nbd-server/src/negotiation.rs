@@ -18,15 +18,16 @@ use crate::{
     arrivals::Arrival,
     connection::Connection,
     context::{Context, Contexts},
-    export_table::{Admission, ExportTable, Offer, Refusal},
+    export_table::{Admission, ExportTable, Refusal},
     line::Line,
+    offer::Offer,
     option::{ClientOption, ContextQuery, ExportQuery, OptionFault},
     reply::{ChunkForm, ReplyStyle},
     request::Agreement,
-    socket::Socket,
+    socket::{Socket, Wait},
+    tls::{Tls, TlsOffer},
     wire::{
-        Fields, HELLO_MAGIC, LARGEST_PAYLOAD, Message, OPTION_MAGIC, PREFERRED_BLOCK,
-        SMALLEST_BLOCK, handshake_flag, info, option, option_reply, transmission_flag,
+        Fields, HELLO_MAGIC, Message, OPTION_MAGIC, handshake_flag, info, option, option_reply,
     },
 };
 
@@ -56,13 +57,19 @@ pub(crate) fn negotiate(
     socket: &Arc<Socket>,
     exports: &ExportTable,
     arrival: &Arrival,
+    tls: Option<TlsOffer>,
     time: Duration,
 ) -> Result<Connection, HandshakeEnd> {
     socket.set_send_timeout(Some(time))?;
     let line = Line { socket, deadline: Instant::now() + time };
-    let zeroes = greet(&line)?;
-    let mut handshake =
-        Handshake { line, exports, arrival, zeroes, style: ReplyStyle::Simple, set: None };
+    let ClientFlags { is_fixed, zeroes } = greet(&line)?;
+    // Spec: without fixed newstyle there is no TLS, so where it is required there is nothing.
+    if !is_fixed && tls.as_ref().is_some_and(|tls| tls.is_required) {
+        return Err(HandshakeEnd::Nonsense("TLS is required, and the client cannot ask for it"));
+    }
+    let tls = tls.filter(|_| is_fixed);
+    let (style, set) = (ReplyStyle::Simple, None);
+    let mut handshake = Handshake { line, exports, arrival, tls, zeroes, style, set };
     for _ in 0..MOST_OPTIONS {
         if let Some(connection) = handshake.next_option()? {
             return Ok(connection);
@@ -78,7 +85,14 @@ enum Zeroes {
     LeftOut,
 }
 
-fn greet(line: &Line<'_>) -> Result<Zeroes, HandshakeEnd> {
+/// What the client's flags say.
+struct ClientFlags {
+    /// It takes replies to options.
+    is_fixed: bool,
+    zeroes: Zeroes,
+}
+
+fn greet(line: &Line<'_>) -> Result<ClientFlags, HandshakeEnd> {
     let ours = handshake_flag::FIXED_NEWSTYLE | handshake_flag::NO_ZEROES;
     line.send(Message::default().u64(HELLO_MAGIC).u64(OPTION_MAGIC).u16(ours))?;
     let theirs = u32::from_be_bytes(line.receive()?);
@@ -86,14 +100,18 @@ fn greet(line: &Line<'_>) -> Result<Zeroes, HandshakeEnd> {
     if theirs & !u32::from(ours) != 0 {
         return Err(HandshakeEnd::Nonsense("unknown client flags"));
     }
-    let no_zeroes = theirs & u32::from(handshake_flag::NO_ZEROES) != 0;
-    Ok(if no_zeroes { Zeroes::LeftOut } else { Zeroes::Sent })
+    let has = |flag: u16| theirs & u32::from(flag) != 0;
+    let no_zeroes = has(handshake_flag::NO_ZEROES);
+    let zeroes = if no_zeroes { Zeroes::LeftOut } else { Zeroes::Sent };
+    Ok(ClientFlags { is_fixed: has(handshake_flag::FIXED_NEWSTYLE), zeroes })
 }
 
 struct Handshake<'a> {
     line: Line<'a>,
     exports: &'a ExportTable,
     arrival: &'a Arrival,
+    /// What this connection may have, until it ends.
+    tls: Option<TlsOffer>,
     zeroes: Zeroes,
     style: ReplyStyle,
     /// The export that contexts were set for, and which. Spec: they count for that export only.
@@ -112,6 +130,10 @@ impl Handshake<'_> {
         if magic != OPTION_MAGIC {
             return Err(HandshakeEnd::Nonsense("an option without magic"));
         }
+        if self.needs_tls_for(code) {
+            self.ask_for_tls(code, length)?;
+            return Ok(None);
+        }
         if length > LARGEST_OPTION {
             self.drop_option(code, length)?;
             return Ok(None);
@@ -129,6 +151,41 @@ impl Handshake<'_> {
         }
         self.line.drop_data(length)?;
         self.error(code, option_reply::TOO_BIG, "the option is too large")
+    }
+
+    /// Spec ("FORCEDTLS mode"): all but these are refused, also what nobody knows.
+    fn needs_tls_for(&self, code: u32) -> bool {
+        let is_required = self.tls.as_ref().is_some_and(|tls| tls.is_required);
+        is_required
+            && !self.line.socket.has_tls()
+            && !matches!(code, option::STARTTLS | option::ABORT)
+    }
+
+    fn ask_for_tls(&self, code: u32, length: u32) -> Result<(), HandshakeEnd> {
+        // Spec: EXPORT_NAME has no reply that says no.
+        if length > LARGEST_DROPPED || code == option::EXPORT_NAME {
+            return Err(HandshakeEnd::Refused);
+        }
+        self.line.drop_data(length)?;
+        self.error(code, option_reply::TLS_REQUIRED, "TLS is required; ask for it by STARTTLS")
+    }
+
+    /// Begins TLS; a client that cannot finish it is hung up on, as the spec wants it.
+    fn start_tls(&mut self, code: u32) -> Result<(), HandshakeEnd> {
+        let Some(tls) = &self.tls else {
+            return self.error(code, option_reply::POLICY, "there is no TLS here");
+        };
+        if self.line.socket.has_tls() {
+            return self.error(code, option_reply::INVALID, "TLS is running");
+        }
+        let tls = Tls::server(Arc::clone(&tls.config))?;
+        self.acknowledge(code)?;
+        self.line.socket.begin_tls(tls, Wait::Until(self.line.deadline))?;
+        // Spec ("NBD_OPT_STARTTLS"): nothing said before it counts. What an eavesdropper could have
+        // changed is forgotten.
+        self.style = ReplyStyle::Simple;
+        self.set = None;
+        Ok(())
     }
 
     fn refuse(&self, code: u32, fault: OptionFault) -> Result<(), HandshakeEnd> {
@@ -157,6 +214,7 @@ impl Handshake<'_> {
                 self.acknowledge(code)?;
                 return Err(HandshakeEnd::Aborted);
             }
+            ClientOption::StartTls => self.start_tls(code)?,
             ClientOption::List => self.list(code)?,
             ClientOption::Info(query) => self.info(code, &query)?,
             ClientOption::StructuredReply => self.structured_reply(code)?,
@@ -244,26 +302,9 @@ impl Handshake<'_> {
         query: &ExportQuery<'_>,
         offer: Offer,
     ) -> Result<(), HandshakeEnd> {
-        let export = Message::default()
-            .u16(info::EXPORT)
-            .u64(offer.size.get())
-            .u16(self.transmission_flags(offer, query.export))
-            .into_bytes();
-        // Told whether asked or not: we enforce it, so a client had better know.
-        let blocks = Message::default()
-            .u16(info::BLOCK_SIZE)
-            .u32(SMALLEST_BLOCK)
-            .u32(PREFERRED_BLOCK)
-            .u32(LARGEST_PAYLOAD)
-            .into_bytes();
-        let mut replies = Message::default()
-            .option_reply(code, option_reply::INFO, &export)
-            .option_reply(code, option_reply::INFO, &blocks);
-        if query.wanted.contains(&info::NAME) {
-            let name = Message::default().u16(info::NAME).bytes(query.export).into_bytes();
-            replies = replies.option_reply(code, option_reply::INFO, &name);
-        }
-        self.line.send(replies.option_reply(code, option_reply::ACK, &[]))
+        let flags = self.transmission_flags(offer, query.export);
+        let name = query.wanted.contains(&info::NAME).then_some(query.export);
+        self.line.send(offer.info(code, flags, name).option_reply(code, option_reply::ACK, &[]))
     }
 
     fn tell_refusal(&self, code: u32, refusal: Refusal) -> Result<(), HandshakeEnd> {
@@ -328,27 +369,8 @@ impl Handshake<'_> {
         set.map_or_else(Contexts::default, |(_, contexts)| *contexts)
     }
 
-    /// What this client may ask of the export. Multi-conn holds: a flush of the device covers what
-    /// was answered on any connection.
     fn transmission_flags(&self, offer: Offer, name: &[u8]) -> u16 {
-        use transmission_flag::{
-            BLOCK_STATUS_PAYLOAD, CAN_MULTI_CONN, HAS_FLAGS, READ_ONLY, SEND_CACHE, SEND_DF,
-            SEND_FAST_ZERO, SEND_FLUSH, SEND_FUA, SEND_TRIM, SEND_WRITE_ZEROES,
-        };
-        let mut flags = HAS_FLAGS | SEND_FLUSH | SEND_FUA | SEND_CACHE | CAN_MULTI_CONN;
-        flags |= match offer.read_only {
-            true => READ_ONLY,
-            false => SEND_TRIM | SEND_WRITE_ZEROES | SEND_FAST_ZERO,
-        };
-        // Spec: only where replies come in chunks.
-        if self.style != ReplyStyle::Simple {
-            flags |= SEND_DF;
-        }
-        // Spec: only where headers are extended and contexts were set.
-        if self.style.is_extended() && !self.contexts_of(name).is_empty() {
-            flags |= BLOCK_STATUS_PAYLOAD;
-        }
-        flags
+        offer.transmission_flags(self.style, self.contexts_of(name))
     }
 
     fn acknowledge(&self, code: u32) -> Result<(), HandshakeEnd> {

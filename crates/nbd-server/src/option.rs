@@ -11,6 +11,7 @@ use crate::wire::{Fields, LONGEST_STRING, option};
 pub(crate) enum ClientOption<'a> {
     ExportName(&'a [u8]),
     Abort,
+    StartTls,
     List,
     Info(ExportQuery<'a>),
     Go(ExportQuery<'a>),
@@ -52,6 +53,7 @@ impl<'a> ClientOption<'a> {
             option::EXPORT_NAME => Ok(Self::ExportName(data)),
             // Spec: data of an ABORT is ignored.
             option::ABORT => Ok(Self::Abort),
+            option::STARTTLS => without_data(data, Self::StartTls),
             option::LIST => without_data(data, Self::List),
             option::INFO => ExportQuery::parse(data).map(Self::Info),
             option::GO => ExportQuery::parse(data).map(Self::Go),

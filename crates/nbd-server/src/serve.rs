@@ -44,6 +44,7 @@ use crate::{
     negotiation::negotiate,
     session,
     socket::Socket,
+    tls::TlsOffer,
 };
 
 /// How long the accept loop rests when the system has no descriptor or memory for a connection.
@@ -93,6 +94,8 @@ struct Shared {
     exports: ExportTable,
     arrivals: Arc<Arrivals>,
     listeners: Mutex<Listeners>,
+    /// For connections over TCP that arrive from now on.
+    tls: Mutex<Option<TlsOffer>>,
 }
 
 #[derive(Debug, Default)]
@@ -109,6 +112,7 @@ impl NbdServer {
             exports: ExportTable::new(limits.sessions),
             arrivals: Arrivals::new(limits.handshakes),
             listeners: Mutex::default(),
+            tls: Mutex::default(),
         };
         Self { shared: Arc::new(shared) }
     }
@@ -127,7 +131,13 @@ impl NbdServer {
         self.open(Listener { socket, file: Some(file), stopped: AtomicBool::new(false) })
     }
 
-    /// Listens on TCP, without encryption: for a network of one's own. Gives the address, with
+    /// How connections over TCP get TLS from now on; those that are there go on as they began. None,
+    /// as it is at first, is for a network of one's own.
+    pub fn set_tls(&self, tls: Option<TlsOffer>) {
+        *self.shared.tls.lock() = tls;
+    }
+
+    /// Listens on TCP. Gives the address, with
     /// the port the system chose if 0 was asked.
     pub fn listen_tcp(&self, address: SocketAddr) -> io::Result<SocketAddr> {
         let listener = TcpListener::bind(address)?;
@@ -252,7 +262,7 @@ impl Listener {
 fn accept_all(shared: &Arc<Shared>, listener: &Listener) {
     let mut told: Option<Instant> = None;
     while !listener.is_stopped() {
-        match listener.accept().and_then(|socket| welcome(shared, socket)) {
+        match listener.accept().and_then(|socket| welcome(shared, listener, socket)) {
             Ok(()) => {}
             Err(_) if listener.is_stopped() => {}
             // The client has gone, or a signal came: the next may be waiting already.
@@ -274,25 +284,28 @@ fn passes_by_itself(error: &io::Error) -> bool {
 }
 
 /// Gives a new connection its thread.
-fn welcome(shared: &Arc<Shared>, socket: Socket) -> io::Result<()> {
+fn welcome(shared: &Arc<Shared>, listener: &Listener, socket: Socket) -> io::Result<()> {
     let socket = Arc::new(socket);
     let Some(arrival) = shared.arrivals.arrive(&socket) else {
         return Ok(());
     };
+    // Nobody but the owner opens the file of a unix socket.
+    let tls = if listener.file.is_some() { None } else { shared.tls.lock().clone() };
     let shared = Arc::clone(shared);
     thread::Builder::new()
         .name("nbd".into())
-        .spawn(move || attend(&shared, &socket, &arrival))
+        .spawn(move || attend(&shared, &socket, &arrival, tls))
         .map(drop)
 }
 
 /// A connection's thread.
-fn attend(shared: &Shared, socket: &Arc<Socket>, arrival: &Arrival) {
+fn attend(shared: &Shared, socket: &Arc<Socket>, arrival: &Arrival, tls: Option<TlsOffer>) {
     let time = shared.limits.handshake_time;
-    let connection = match negotiate(socket, &shared.exports, arrival, time) {
+    let connection = match negotiate(socket, &shared.exports, arrival, tls, time) {
         Ok(connection) => connection,
         Err(end) => {
             tracing::debug!(%end, "an NBD handshake ends");
+            socket.say_goodbye();
             return;
         }
     };

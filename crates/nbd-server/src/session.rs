@@ -47,6 +47,10 @@ pub(crate) fn serve(connection: Connection) {
     tracing::debug!(?end, "an NBD connection ends");
     // Who has gone does not take them; that is no failure.
     let _ = session.outbox.flush();
+    let connection = Arc::clone(&session.connection);
+    // The helper answers what was handed in before it ends.
+    drop(session);
+    connection.socket.say_goodbye();
 }
 
 #[derive(Debug)]

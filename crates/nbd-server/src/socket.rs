@@ -1,4 +1,4 @@
-//! A connected stream socket, unix or TCP alike.
+//! A connected stream socket, unix or TCP alike, with TLS on it or not.
 //!
 //! What must always hold: a signal never shows (interrupted calls are repeated, a vanished peer is
 //! an error and not SIGPIPE); any thread may shut it down while others block in it.
@@ -10,7 +10,8 @@ use std::{
         fd::{AsFd, BorrowedFd, OwnedFd},
         unix::net::UnixStream,
     },
-    time::Duration,
+    sync::OnceLock,
+    time::{Duration, Instant},
 };
 
 use rustix::{
@@ -18,13 +19,30 @@ use rustix::{
     net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown, sockopt},
 };
 
+use crate::tls::Tls;
+
 /// What is asked of the kernel as room for replies: a quarter of a megabyte lets a 256 KiB piece
 /// leave in about one call. The kernel caps it by `net.core.wmem_max`.
 const KERNEL_BUFFER: usize = 256 << 10;
 
 /// A connected stream socket.
 #[derive(Debug)]
-pub(crate) struct Socket(OwnedFd);
+pub(crate) struct Socket {
+    fd: OwnedFd,
+    /// Set once, when both sides have agreed on it.
+    tls: OnceLock<Tls>,
+}
+
+/// How long a receive waits for bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wait {
+    /// As long as the receive timeout says.
+    Timeout,
+    /// Until then, however the bytes trickle in.
+    Until(Instant),
+    /// Not at all.
+    No,
+}
 
 impl Socket {
     /// Takes a connected unix socket.
@@ -37,8 +55,8 @@ impl Socket {
     pub(crate) fn tcp(stream: TcpStream) -> Self {
         let socket = Self::tuned(stream.into());
         // A socket that refuses these works all the same.
-        let _ = sockopt::set_tcp_nodelay(&socket.0, true);
-        let _ = sockopt::set_socket_keepalive(&socket.0, true);
+        let _ = sockopt::set_tcp_nodelay(&socket.fd, true);
+        let _ = sockopt::set_socket_keepalive(&socket.fd, true);
         socket
     }
 
@@ -46,47 +64,105 @@ impl Socket {
         // A smaller buffer costs speed only.
         let _ = sockopt::set_socket_send_buffer_size(&fd, KERNEL_BUFFER);
         let _ = sockopt::set_socket_recv_buffer_size(&fd, KERNEL_BUFFER);
-        Self(fd)
+        Self { fd, tls: OnceLock::new() }
+    }
+
+    /// Does the handshake of TLS; from here everything goes through it.
+    pub(crate) fn begin_tls(&self, tls: Tls, wait: Wait) -> io::Result<()> {
+        tls.shake_hands(self, wait)?;
+        self.tls.set(tls).map_err(|_| io::Error::other("TLS was begun before"))
+    }
+
+    pub(crate) fn has_tls(&self) -> bool {
+        self.tls.get().is_some()
     }
 
     /// Waits for bytes and takes what is there; 0 means the peer has ended.
     pub(crate) fn receive(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.receive_with(buffer, RecvFlags::empty())
+        self.receive_within(buffer, Wait::Timeout)
     }
 
     /// Takes what is there without waiting: `WouldBlock` if nothing is.
     pub(crate) fn receive_now(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.receive_with(buffer, RecvFlags::DONTWAIT)
+        self.receive_within(buffer, Wait::No)
     }
 
-    fn receive_with(&self, buffer: &mut [u8], flags: RecvFlags) -> io::Result<usize> {
-        let (received, _) = retry_on_intr(|| recv(&self.0, &mut *buffer, flags))?;
+    /// Waits for bytes that long.
+    pub(crate) fn receive_within(&self, buffer: &mut [u8], wait: Wait) -> io::Result<usize> {
+        match self.tls.get() {
+            None => self.receive_plain(buffer, wait),
+            Some(tls) => tls.receive(self, buffer, wait),
+        }
+    }
+
+    /// Receives past TLS, for whoever does it.
+    pub(crate) fn receive_plain(&self, buffer: &mut [u8], wait: Wait) -> io::Result<usize> {
+        let flags = match wait {
+            Wait::Timeout => RecvFlags::empty(),
+            Wait::No => RecvFlags::DONTWAIT,
+            Wait::Until(deadline) => {
+                let left = deadline.saturating_duration_since(Instant::now());
+                if left.is_zero() {
+                    return Err(io::ErrorKind::TimedOut.into());
+                }
+                self.set_receive_timeout(Some(left))?;
+                RecvFlags::empty()
+            }
+        };
+        let (received, _) = retry_on_intr(|| recv(&self.fd, &mut *buffer, flags))?;
         Ok(received)
     }
 
     /// Sends everything, waiting at most the send timeout for the peer to take some of it.
-    pub(crate) fn send_all(&self, mut bytes: &[u8]) -> io::Result<()> {
+    pub(crate) fn send_all(&self, bytes: &[u8]) -> io::Result<()> {
+        match self.tls.get() {
+            None => self.send_plain(bytes),
+            Some(tls) => tls.send_all(self, bytes),
+        }
+    }
+
+    /// Sends what the kernel takes without waiting: `WouldBlock` if it takes nothing.
+    pub(crate) fn send_now(&self, bytes: &[u8]) -> io::Result<usize> {
+        match self.tls.get() {
+            None => self.send_plain_now(bytes),
+            Some(tls) => tls.send_now(self, bytes),
+        }
+    }
+
+    /// Whether [`Socket::send_now`] has taken bytes that the kernel has not.
+    pub(crate) fn holds_unsent(&self) -> bool {
+        self.tls.get().is_some_and(Tls::holds_unsent)
+    }
+
+    /// Sends past TLS, for whoever does it.
+    pub(crate) fn send_plain(&self, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
-            let sent = retry_on_intr(|| send(&self.0, bytes, SendFlags::NOSIGNAL))?;
+            let sent = retry_on_intr(|| send(&self.fd, bytes, SendFlags::NOSIGNAL))?;
             bytes = &bytes[sent..];
         }
         Ok(())
     }
 
-    /// Sends what the kernel takes without waiting: `WouldBlock` if it takes nothing.
-    pub(crate) fn send_now(&self, bytes: &[u8]) -> io::Result<usize> {
+    pub(crate) fn send_plain_now(&self, bytes: &[u8]) -> io::Result<usize> {
         let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
-        Ok(retry_on_intr(|| send(&self.0, bytes, flags))?)
+        Ok(retry_on_intr(|| send(&self.fd, bytes, flags))?)
+    }
+
+    /// Closes TLS if there is any. Spec: before the connection is dropped.
+    pub(crate) fn say_goodbye(&self) {
+        if let Some(tls) = self.tls.get() {
+            tls.say_goodbye(self);
+        }
     }
 
     /// How long a receive waits from now on; `None` for ever.
     pub(crate) fn set_receive_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
-        Ok(sockopt::set_socket_timeout(&self.0, sockopt::Timeout::Recv, timeout)?)
+        Ok(sockopt::set_socket_timeout(&self.fd, sockopt::Timeout::Recv, timeout)?)
     }
 
     /// How long a send waits for a peer that takes nothing.
     pub(crate) fn set_send_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
-        Ok(sockopt::set_socket_timeout(&self.0, sockopt::Timeout::Send, timeout)?)
+        Ok(sockopt::set_socket_timeout(&self.fd, sockopt::Timeout::Send, timeout)?)
     }
 
     /// No more is received; replies still leave. Wakes a thread that waits in a receive.
@@ -100,7 +176,7 @@ impl Socket {
     }
 
     fn shut(&self, how: Shutdown) {
-        match shutdown(&self.0, how) {
+        match shutdown(&self.fd, how) {
             // A peer that has gone leaves nothing to shut down.
             Ok(()) | Err(Errno::NOTCONN) => {}
             Err(error) => tracing::debug!(%error, "shutting down a connection"),
@@ -110,6 +186,6 @@ impl Socket {
 
 impl AsFd for Socket {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+        self.fd.as_fd()
     }
 }

@@ -2,7 +2,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use clap::{Args, Subcommand, builder::BoolishValueParser};
+use clap::{Args, Subcommand, ValueEnum, builder::BoolishValueParser};
+use serde::Deserialize;
 
 #[derive(Clone, Debug, Default, Args)]
 pub(crate) struct ServeArgs {
@@ -18,6 +19,21 @@ pub(crate) struct ServeArgs {
     /// Serve NBD on TCP as well. NBD knows no passwords: whoever reaches the port reaches every open disk
     #[arg(long, env = "REINIT_NBD_LISTEN", value_name = "ADDR:PORT")]
     pub(crate) nbd_listen: Option<SocketAddr>,
+    /// TLS for NBD on TCP, with the same certificate as HTTPS [default: required with --tls, else off]
+    #[arg(long, env = "REINIT_NBD_TLS", value_name = "MODE")]
+    pub(crate) nbd_tls: Option<NbdTls>,
+}
+
+/// Whether NBD on TCP goes through TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum NbdTls {
+    /// Never
+    Off,
+    /// For clients that ask for it
+    Offered,
+    /// Always; clients that do not ask for it are refused
+    Required,
 }
 
 pub(super) const TLS_HELP: &str = "Example:\n  reinit tls init --name store.lab.example && reinit serve --tls --listen 0.0.0.0:8520";

@@ -7,7 +7,8 @@ use super::{ClientError, Headers, Told};
 use crate::{
     context::Context,
     reply::{ChunkForm, ReplyStyle},
-    socket::Socket,
+    socket::{Socket, Wait},
+    tls::{Tls, TlsWish},
     wire::{
         Fields, HELLO_MAGIC, Message, OPTION_MAGIC, OPTION_REPLY_MAGIC, handshake_flag, info,
         option, option_reply,
@@ -24,8 +25,16 @@ const MOST_REPLIES: usize = 64;
 type Reply = (u32, Vec<u8>);
 
 /// Shakes hands; gives what the server tells of the export.
-pub(super) fn shake(socket: &Socket, export: &str, headers: Headers) -> Result<Told, ClientError> {
+pub(super) fn shake(
+    socket: &Socket,
+    export: &str,
+    headers: Headers,
+    tls: Option<&TlsWish>,
+) -> Result<Told, ClientError> {
     greet(socket)?;
+    if let Some(tls) = tls {
+        start_tls(socket, tls)?;
+    }
     let export = export.as_bytes();
     let style = choose_style(socket, headers)?;
     let contexts = match style {
@@ -34,6 +43,17 @@ pub(super) fn shake(socket: &Socket, export: &str, headers: Headers) -> Result<T
     };
     let (size, flags) = go(socket, export)?;
     Ok(Told { size, flags, style, contexts })
+}
+
+fn start_tls(socket: &Socket, tls: &TlsWish) -> Result<(), ClientError> {
+    send_option(socket, option::STARTTLS, &[])?;
+    match receive_reply(socket, option::STARTTLS)? {
+        (option_reply::ACK, _) => Ok(socket.begin_tls(Tls::client(tls)?, Wait::Timeout)?),
+        (reply, data) => {
+            let reason = String::from_utf8_lossy(&data).into_owned();
+            Err(ClientError::Refused { reply, reason })
+        }
+    }
 }
 
 fn choose_style(socket: &Socket, headers: Headers) -> Result<ReplyStyle, ClientError> {

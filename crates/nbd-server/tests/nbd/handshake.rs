@@ -1,8 +1,8 @@
 //! "My client shakes hands in its own way": each option, well and badly put, in one session.
 
 use crate::support::{
-    ACK, EXTENDED_REQUIRED, Held, HeldDisk, INVALID, RawClient, SHUTDOWN, TOO_BIG, TestServer,
-    UNKNOWN, UNSUPPORTED, context_query, eventually, go, name, text, u16_at, u32_at,
+    ACK, EXTENDED_REQUIRED, Held, HeldDisk, INVALID, POLICY, RawClient, SHUTDOWN, TOO_BIG,
+    TestServer, UNKNOWN, UNSUPPORTED, context_query, eventually, go, name, text, u16_at, u32_at,
 };
 
 #[test]
@@ -40,8 +40,9 @@ fn options_are_answered_and_the_session_stays_in_step() {
     let long = "a".repeat(4097);
     let mut lying = go("disk");
     lying.push(0);
-    let cases: [(u32, Vec<u8>, u32); 14] = [
-        (5, vec![], UNSUPPORTED),
+    let cases: [(u32, Vec<u8>, u32); 15] = [
+        (5, vec![], POLICY),
+        (5, vec![1], INVALID),
         (11, vec![1], INVALID),
         (4, text("disk"), UNSUPPORTED),
         (4242, vec![7; 100], UNSUPPORTED),

@@ -14,3 +14,4 @@ mod qemu;
 mod random_bytes;
 mod requests;
 mod support;
+mod tls;

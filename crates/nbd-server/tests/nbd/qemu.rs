@@ -8,7 +8,7 @@ use block_device::{BlockDevice, Durability};
 use crate::support::{MIB, TestServer, at, bytes};
 
 /// What a tool said; it must have ended well. `None` if it is not installed.
-fn run(tool: &str, arguments: &[&str]) -> Option<String> {
+pub(crate) fn run(tool: &str, arguments: &[&str]) -> Option<String> {
     let output = match Command::new(tool).args(arguments).output() {
         Ok(output) => output,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {

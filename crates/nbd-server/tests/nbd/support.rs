@@ -2,6 +2,7 @@
 
 use std::{
     io::{self, Read, Write},
+    net::{SocketAddr, TcpStream},
     os::unix::net::UnixStream,
     path::{Path, PathBuf},
     sync::{
@@ -60,6 +61,10 @@ impl TestServer {
         self.directory.path()
     }
 
+    pub(crate) fn listen_tcp(&self) -> SocketAddr {
+        self.server.listen_tcp("127.0.0.1:0".parse().unwrap()).unwrap()
+    }
+
     pub(crate) fn client(&self) -> NbdClient {
         NbdClient::connect_unix(&self.path(), "disk").unwrap()
     }
@@ -105,16 +110,34 @@ pub(crate) fn eventually(what: &str, so: impl Fn() -> bool) {
 }
 
 /// A client that sends what it likes.
-pub(crate) struct RawClient(pub(crate) UnixStream);
+pub(crate) struct RawClient<S = UnixStream>(pub(crate) S);
 
 pub(crate) const OPTION_MAGIC: u64 = 0x4948_4156_454f_5054;
 pub(crate) const ACK: u32 = 1;
 pub(crate) const UNSUPPORTED: u32 = 0x8000_0001;
+pub(crate) const POLICY: u32 = 0x8000_0002;
 pub(crate) const INVALID: u32 = 0x8000_0003;
+pub(crate) const TLS_REQUIRED: u32 = 0x8000_0005;
 pub(crate) const UNKNOWN: u32 = 0x8000_0006;
 pub(crate) const SHUTDOWN: u32 = 0x8000_0007;
 pub(crate) const TOO_BIG: u32 = 0x8000_0009;
 pub(crate) const EXTENDED_REQUIRED: u32 = 0x8000_000a;
+
+impl RawClient<TcpStream> {
+    pub(crate) fn silent_tcp(address: SocketAddr) -> Self {
+        let stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_write_timeout(Some(PATIENCE)).unwrap();
+        stream.set_nodelay(true).unwrap();
+        Self(stream)
+    }
+
+    pub(crate) fn greet_tcp(address: SocketAddr) -> Self {
+        let mut raw = Self::silent_tcp(address);
+        raw.greeted();
+        raw
+    }
+}
 
 impl RawClient {
     pub(crate) fn silent(path: &Path) -> Self {
@@ -127,10 +150,7 @@ impl RawClient {
     /// Has read the greeting and sent the client flags.
     pub(crate) fn greet(path: &Path) -> Self {
         let mut raw = Self::silent(path);
-        let hello = raw.take(18);
-        assert_eq!(&hello[..16], b"NBDMAGICIHAVEOPT");
-        assert_eq!(hello[16..], [0, 3]);
-        raw.send(&3u32.to_be_bytes());
+        raw.greeted();
         raw
     }
 
@@ -141,9 +161,28 @@ impl RawClient {
             raw.option(8, &[]);
             assert_eq!(raw.option_reply(8), (ACK, vec![]));
         }
-        raw.option(7, &go("disk"));
-        while raw.option_reply(7).0 != ACK {}
+        raw.choose_disk();
         raw
+    }
+
+    /// Is in transmission, with extended headers and these contexts.
+    pub(crate) fn open_extended(path: &Path, contexts: &[&str]) -> Self {
+        let mut raw = Self::greet(path);
+        raw.option(11, &[]);
+        assert_eq!(raw.option_reply(11), (ACK, vec![]));
+        raw.option(10, &context_query("disk", contexts));
+        while raw.option_reply(10).0 != ACK {}
+        raw.choose_disk();
+        raw
+    }
+}
+
+impl<S: Read + Write> RawClient<S> {
+    fn greeted(&mut self) {
+        let hello = self.take(18);
+        assert_eq!(&hello[..16], b"NBDMAGICIHAVEOPT");
+        assert_eq!(hello[16..], [0, 3]);
+        self.send(&3u32.to_be_bytes());
     }
 
     pub(crate) fn send(&mut self, bytes: &[u8]) {
@@ -153,6 +192,11 @@ impl RawClient {
     /// Sends to a server that may have hung up already.
     pub(crate) fn try_send(&mut self, bytes: &[u8]) {
         let _ = self.0.write_all(bytes);
+    }
+
+    pub(crate) fn choose_disk(&mut self) {
+        self.option(7, &go("disk"));
+        while self.option_reply(7).0 != ACK {}
     }
 
     pub(crate) fn take(&mut self, length: usize) -> Vec<u8> {
@@ -198,18 +242,6 @@ impl RawClient {
         let reply = self.take(16);
         assert_eq!(reply[..4], 0x6744_6698_u32.to_be_bytes());
         (u64::from_be_bytes(reply[8..].try_into().unwrap()), u32_at(&reply, 4))
-    }
-
-    /// Is in transmission, with extended headers and this context if any.
-    pub(crate) fn open_extended(path: &Path, contexts: &[&str]) -> Self {
-        let mut raw = Self::greet(path);
-        raw.option(11, &[]);
-        assert_eq!(raw.option_reply(11), (ACK, vec![]));
-        raw.option(10, &context_query("disk", contexts));
-        while raw.option_reply(10).0 != ACK {}
-        raw.option(7, &go("disk"));
-        while raw.option_reply(7).0 != ACK {}
-        raw
     }
 
     /// The flags, the kind and the body of the next extended chunk, which must repeat the cookie
