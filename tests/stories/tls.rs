@@ -114,6 +114,44 @@ fn a_new_certificate_is_served_after_sighup_and_a_broken_one_never() {
 }
 
 #[test]
+fn nbd_on_tcp_goes_through_tls_once_there_is_a_certificate() {
+    let site = prepared();
+    let tcp = ["--nbd-listen", "127.0.0.1:0"];
+    let daemon = Daemon::start(&site.store(), &[&tcp[..], &["--tls"]].concat());
+    let uri = daemon.ready["nbd"][1].as_str().unwrap().to_owned();
+    let address = uri.strip_prefix("nbds://").expect("it is said to be encrypted").to_owned();
+    // The greeting, then our flags and LIST: that TLS is required, and not the list.
+    assert_eq!(list_plainly(&address), 0x8000_0005);
+    let credentials = site.store().join("credentials");
+    std::fs::create_dir(&credentials).unwrap();
+    std::fs::copy(authority(&site), credentials.join("ca-cert.pem")).unwrap();
+    let object = format!("tls-creds-x509,id=t,endpoint=client,dir={}", credentials.display());
+    let port = address.rsplit(':').next().unwrap();
+    let mut list = Command::new("qemu-nbd");
+    list.args(["--list", "--bind=localhost", "--port", port, "--object", &object]);
+    let told = run(list.args(["--tls-creds", "t"])).ok().stdout;
+    assert!(told.contains("exports available: 0"), "{told}");
+    drop(daemon);
+    let plain = [&tcp[..], &["--tls", "--nbd-tls", "off"]].concat();
+    let daemon = Daemon::start(&site.store(), &plain);
+    let uri = daemon.ready["nbd"][1].as_str().unwrap().to_owned();
+    let address = uri.strip_prefix("nbd://").expect("it is said to be plain").to_owned();
+    assert_eq!(list_plainly(&address), 1);
+}
+
+/// What NBD replies to LIST without TLS.
+fn list_plainly(address: &str) -> u32 {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    stream.read_exact(&mut [0; 18]).unwrap();
+    stream.write_all(&3_u32.to_be_bytes()).unwrap();
+    stream.write_all(b"IHAVEOPT\0\0\0\x03\0\0\0\0").unwrap();
+    let mut reply = [0; 20];
+    stream.read_exact(&mut reply).unwrap();
+    u32::from_be_bytes(reply[12..16].try_into().unwrap())
+}
+
+#[test]
 fn keys_are_for_the_owner_alone_and_a_start_without_a_certificate_says_what_to_do() {
     let mut site = Site::new();
     site.end_daemon();
