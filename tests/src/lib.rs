@@ -7,6 +7,7 @@ pub mod client;
 pub mod daemon;
 pub mod ecs;
 pub mod faulty_storage;
+pub mod guest;
 pub mod kept_connection;
 pub mod program;
 pub mod qemu;

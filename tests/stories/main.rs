@@ -14,6 +14,7 @@ mod documents;
 mod first_boots;
 mod full_store;
 mod growth;
+mod guests;
 mod image_to_reset;
 mod keep;
 mod limits;
