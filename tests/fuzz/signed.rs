@@ -227,7 +227,9 @@ fn meaning([method, query, headers, body]: &Parts) -> impl PartialEq + use<> {
         parameters.extend(pairs(body));
         parameters.sort();
     }
-    (method.clone(), parameters, is_acs3.then_some(lines), signed_body)
+    // RFC 9112, 2.2: empty lines before a request are passed over.
+    let start = method.iter().position(|byte| !b"\r\n".contains(byte)).unwrap_or(method.len());
+    (method[start..].to_vec(), parameters, is_acs3.then_some(lines), signed_body)
 }
 
 /// Names in lower case; the case and the spaces of `Authorization` say nothing.
